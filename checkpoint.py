@@ -1,0 +1,326 @@
+"""
+A checkpoint is a Hugging Face model folder plus the trainer's state:
+
+    out/novel/ckpt-00001000/
+        config.json  model.safetensors  generation_config.json            transformers' GPT2LMHeadModel opens these,
+        tokenizer.json  tokenizer_config.json  vocab.txt                  its AutoTokenizer these
+        trainer_state.pt  trainer.json                                    and train.py --resume these
+
+    model = load_pretrained("out/novel")        # a checkpoint, a run (its best checkpoint), or a transformers folder
+    save_pretrained(model, "my-model", tokenizer=tok)
+
+A folder gets its name only when everything in it is written and on the disk, so at any kill there is a whole one.
+Only safetensors and weights_only=True: opening a stranger's checkpoint runs none of its code.
+"""
+
+import json
+import os
+import pickle
+import re
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from configurator import UserError
+from model import GPT, GPTConfig
+from tokenizer import SPECIALS, Tokenizer
+
+CONV1D = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
+"""GPT-2's files hold these as (in, out), the other way round than nn.Linear."""
+
+FIXED = {  # what GPT-2 settles and this model does not vary: a config.json that says otherwise is refused
+    "model_type": ("gpt2",),
+    "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
+    "layer_norm_epsilon": (1e-5,),
+    "n_inner": (None,),
+    "scale_attn_weights": (True,),
+    "scale_attn_by_inverse_layer_idx": (False,),
+    "reorder_and_upcast_attn": (False, True),  # a matter of precision, not of what is computed
+    "add_cross_attention": (False,),
+    "tie_word_embeddings": (True,),
+}
+
+
+# -- out -------------------------------------------------------------------------------------------------------------
+
+
+def save_pretrained(model: GPT, folder, tokenizer: Tokenizer, trainer_state: dict | None = None, facts: dict | None = None):
+    """Write a checkpoint folder: aside, synced, then renamed to its name.
+
+    trainer_state: tensors and plain types, for trainer_state.pt. facts: a few words on it, for trainer.json (`val_loss`
+    is what makes a checkpoint the best). Raises UserError when `folder` exists; OSError when it cannot be written
+    (a full disk, say), and then leaves nothing behind.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise UserError(f"{folder} exists already; a checkpoint does not overwrite another")
+    aside = folder.with_name(f".{folder.name}.writing")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        aside.mkdir(parents=True)
+        for name, content in _json_files(model.config, tokenizer).items():
+            (aside / name).write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        tokenizer.save(aside / "vocab.txt")
+        save_file(_to_gpt2(model), aside / "model.safetensors", metadata={"format": "pt"})
+        if facts is not None:
+            (aside / "trainer.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        if trainer_state is not None:
+            torch.save(trainer_state, aside / "trainer_state.pt")
+        for path in aside.iterdir():
+            path.chmod(0o644)  # safetensors leaves its file to its owner alone
+            _sync(path)
+        _sync(aside)
+        os.replace(aside, folder)
+        _sync(folder.parent)
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors report a full disk in their own way
+        shutil.rmtree(aside, ignore_errors=True)
+        raise error if isinstance(error, OSError) else OSError(f"cannot write {folder}: {error}") from None
+
+
+def _sync(path: Path) -> None:
+    """Wait until the file or folder is on the disk. (Windows cannot open folders, and needs writing rights to sync.)"""
+    if os.name == "nt" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _to_gpt2(model: GPT) -> dict[str, torch.Tensor]:
+    """The weights as GPT-2's files have them: Conv1D the other way round, no vocabulary padding."""
+    weights = {name: p.detach().cpu() for name, p in model.named_parameters()}
+    weights["transformer.wte.weight"] = weights["transformer.wte.weight"][: model.config.vocab_size]
+    return {name: (w.t() if name.endswith(CONV1D) else w).contiguous() for name, w in weights.items()}
+
+
+def _json_files(config: GPTConfig, tokenizer: Tokenizer) -> dict[str, dict]:
+    ends = {"bos_token_id": tokenizer.cls, "eos_token_id": tokenizer.cls, "pad_token_id": tokenizer.token_to_id("[PAD]")}
+    special = {"bos_token": "[CLS]", "eos_token": "[CLS]", "pad_token": "[PAD]", "unk_token": "[UNK]", "mask_token": "[MASK]"}
+    return {
+        "config.json": {
+            "architectures": ["GPT2LMHeadModel"],
+            "model_type": "gpt2",
+            "vocab_size": config.vocab_size,
+            "n_positions": config.block_size,
+            "n_ctx": config.block_size,
+            "n_embd": config.n_embd,
+            "n_layer": config.n_layer,
+            "n_head": config.n_head,
+            "activation_function": "gelu_new",
+            "embd_pdrop": config.dropout,
+            "attn_pdrop": config.dropout,
+            "resid_pdrop": config.dropout,
+            "layer_norm_epsilon": 1e-5,
+            "initializer_range": 0.02,
+            "tie_word_embeddings": True,
+            "torch_dtype": "float32",
+            **ends,
+        },
+        "generation_config.json": {**ends, "do_sample": True},
+        "tokenizer_config.json": {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_max_length": config.block_size,
+            "clean_up_tokenization_spaces": False,
+            **special,
+        },
+        "tokenizer.json": tokenizer_json(tokenizer),
+    }
+
+
+def tokenizer_json(tokenizer: Tokenizer) -> dict:
+    """The tokenizer in the `tokenizers` library's format, giving our ids and our text."""
+    vocab = {token: i for i, token in enumerate(tokenizer.tokens)}
+    # [SEP] is an ordinary added token, not a special one: transformers leaves special ones out of the text that it
+    # prints, and this one is the line break. `normalized`: it is looked for after "\n" has become [SEP].
+    added = [
+        {"id": vocab[token], "content": token, "special": token != "[SEP]", "normalized": token == "[SEP]" and tokenizer.native,
+         "single_word": False, "lstrip": False, "rstrip": False}
+        for token in sorted(SPECIALS, key=vocab.get)
+    ]  # fmt: skip
+    line_break = {"type": "Replace", "pattern": {"String": "[SEP]"}, "content": "\n"}
+    if tokenizer.native:  # characters, and bytes for the rest: a byte-fallback BPE without merges
+        normalizer = {"type": "Replace", "pattern": {"String": "\n"}, "content": "[SEP]"}
+        pre_tokenizer = None
+        decoder = {"type": "Sequence", "decoders": [line_break, {"type": "ByteFallback"}, {"type": "Fuse"}]}
+        model = {"type": "BPE", "vocab": vocab, "merges": [], "unk_token": "[UNK]", "byte_fallback": True, "fuse_unk": False,
+                 "dropout": None, "continuing_subword_prefix": None, "end_of_word_suffix": None, "ignore_merges": False}  # fmt: skip
+    else:
+        normalizer = {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": None,
+                      "lowercase": True}  # fmt: skip
+        pre_tokenizer = {"type": "BertPreTokenizer"}
+        unspace = {"type": "Replace", "pattern": {"Regex": " (?![0-9A-Za-z])|(?<![0-9A-Za-z]) "}, "content": ""}
+        decoder = {"type": "Sequence", "decoders": [line_break, {"type": "WordPiece", "prefix": "##", "cleanup": False},
+                                                    {"type": "Fuse"}, unspace]}  # fmt: skip
+        model = {"type": "WordPiece", "vocab": vocab, "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+                 "max_input_chars_per_word": 100}  # fmt: skip
+    return {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": normalizer,
+            "pre_tokenizer": pre_tokenizer, "post_processor": None, "decoder": decoder, "model": model}  # fmt: skip
+
+
+# -- in --------------------------------------------------------------------------------------------------------------
+
+
+def find_checkpoint(folder, prefer: str = "best") -> Path:
+    """The checkpoint that a folder means: itself, or of a run's the best by validation or the "last".
+
+    Raises UserError when there is none.
+    """
+    folder = Path(folder)
+    if (folder / "config.json").exists():
+        return folder
+    found = checkpoints(folder)
+    if not found:
+        what = "is not a model folder: no config.json in it and no ckpt-... folder" if folder.is_dir() else "does not exist"
+        raise UserError(f"{folder} {what}. Train one with: python train.py config/laptop.py")
+    if prefer == "best":
+        return min(reversed(found), key=val_loss)  # the newest of equals
+    return found[-1]
+
+
+def val_loss(checkpoint: Path) -> float:
+    """The validation loss that the checkpoint was saved with; infinity when it was not validated."""
+    facts = _read_json(checkpoint / "trainer.json") if (checkpoint / "trainer.json").exists() else {}
+    return facts.get("val_loss", float("inf"))
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """A run's whole checkpoints, oldest first."""
+    return sorted(c for c in Path(run).glob("ckpt-*") if re.fullmatch(r"ckpt-\d+", c.name) and (c / "config.json").exists())
+
+
+def newest_run(out: Path) -> Path:
+    """The run under out/ that was saved last. Raises UserError when there is none."""
+    runs = [run for run in Path(out).glob("*") if checkpoints(run)]
+    if not runs:
+        raise UserError(f"no trained model under {out}. Train one with: python train.py config/laptop.py")
+    return max(runs, key=lambda run: checkpoints(run)[-1].stat().st_mtime)
+
+
+def load_pretrained(folder, prefer: str = "best") -> GPT:
+    """The model of a checkpoint, a run, or a transformers GPT-2 folder: in eval mode, fp32, on the CPU.
+
+    Reads model.safetensors, safetensors shards with an index, or an old pytorch_model.bin. Raises UserError, naming
+    the file and what is wrong in it, for settings that this model does not have, and for missing, surplus, misshapen or
+    non-finite weights.
+    """
+    folder = find_checkpoint(folder, prefer)
+    config = read_config(folder)
+    weights = _from_gpt2(_read_weights(folder), config, folder)
+    with torch.device("meta"):  # no memory and no initialisation for weights that are replaced at once
+        model = GPT(config)
+    model.load_state_dict(weights, assign=True)
+    return model.eval()
+
+
+def load_tokenizer(folder) -> Tokenizer:
+    """The tokenizer of a checkpoint folder: vocab.txt, or the vocabulary in its tokenizer.json."""
+    folder = Path(folder)
+    if (folder / "vocab.txt").exists() or not (folder / "tokenizer.json").exists():
+        return Tokenizer.load(folder / "vocab.txt")
+    model = _read_json(folder / "tokenizer.json").get("model", {})
+    if model.get("type") not in ("WordPiece", "BPE") or model.get("merges"):
+        raise UserError(f"{folder / 'tokenizer.json'}: only BERT vocabularies and this project's own can be read")
+    return Tokenizer(sorted(model["vocab"], key=model["vocab"].get), name=str(folder / "tokenizer.json"))
+
+
+def load_trainer_state(folder: Path) -> dict:
+    """What save_pretrained was given as trainer_state. Raises UserError when there is none, or it is damaged."""
+    return _torch_load(folder / "trainer_state.pt")
+
+
+def read_config(folder: Path) -> GPTConfig:
+    """config.json -> GPTConfig. Raises UserError for what GPT-2 has and this model has not."""
+    path = Path(folder) / "config.json"
+    values = _read_json(path)
+    for name, allowed in FIXED.items():
+        if values.get(name, allowed[0]) not in allowed:
+            raise UserError(f"{path}: {name}={values[name]!r} is not supported, only {allowed[0]!r}")
+    if values.get("n_inner") not in (None, 4 * values.get("n_embd", 768)):
+        raise UserError(f"{path}: n_inner={values['n_inner']} is not supported, only 4 * n_embd")
+    dropouts = {values.get(name, 0.1) for name in ("embd_pdrop", "attn_pdrop", "resid_pdrop")}
+    try:
+        return GPTConfig(
+            vocab_size=int(values["vocab_size"]),
+            block_size=int(values.get("n_positions", values.get("n_ctx", 1024))),
+            n_layer=int(values.get("n_layer", 12)),
+            n_head=int(values.get("n_head", 12)),
+            n_embd=int(values.get("n_embd", 768)),
+            dropout=max(dropouts),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is not a GPT-2 configuration: {error!r}") from None
+
+
+def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
+    if (folder / "model.safetensors").exists():
+        return _read_safetensors(folder / "model.safetensors")
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        shards = sorted(set(_read_json(index).get("weight_map", {}).values()))
+        if any(Path(shard).name != shard for shard in shards):
+            raise UserError(f"{index} names files outside its folder")
+        return {name: w for shard in shards for name, w in _read_safetensors(folder / shard).items()}
+    if (folder / "pytorch_model.bin").exists():
+        return _torch_load(folder / "pytorch_model.bin")
+    raise UserError(f"{folder} has no weights: neither model.safetensors nor pytorch_model.bin")
+
+
+def _from_gpt2(stored: dict[str, torch.Tensor], config: GPTConfig, folder: Path) -> dict[str, torch.Tensor]:
+    """The files' weights under this model's names and shapes, fp32. Raises UserError for any that do not fit."""
+    with torch.device("meta"):
+        expected = {name: p.shape for name, p in GPT(config).named_parameters()}
+    weights = {}
+    for name, w in stored.items():
+        name = name if name.startswith(("transformer.", "lm_head.")) else "transformer." + name
+        if name.endswith((".attn.bias", ".attn.masked_bias")):
+            continue  # the causal mask, which old files carry along
+        weights[name] = (w.t() if name.endswith(CONV1D) else w).float().contiguous()
+    head = weights.pop("lm_head.weight", None)
+    table = "transformer.wte.weight"
+    if head is not None and table in weights and not torch.equal(head, weights[table]):
+        raise UserError(f"{folder}: the output head has weights of its own; only heads tied to the embedding are supported")
+    missing, surplus = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
+    if missing or surplus:
+        raise UserError(f"{folder}: weights missing: {', '.join(missing[:3]) or 'none'}; surplus: {', '.join(surplus[:3]) or 'none'}")
+    if weights[table].shape == (config.vocab_size, config.n_embd):
+        padding = torch.zeros(config.padded_vocab_size - config.vocab_size, config.n_embd)
+        weights[table] = torch.cat((weights[table], padding))
+    for name, w in weights.items():
+        if w.shape != expected[name]:
+            raise UserError(f"{folder}: {name} has shape {tuple(w.shape)}, but config.json asks for {tuple(expected[name])}")
+        if not w.sum().isfinite():
+            raise UserError(f"{folder}: {name} holds NaN or infinite numbers")
+    return weights
+
+
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot read {path}: {error}") from None
+
+
+def _torch_load(path: Path) -> dict:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing") from None
+    except pickle.UnpicklingError:
+        raise UserError(f"{path} holds more than tensors and plain values, which could run code; it was not opened") from None
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        raise UserError(f"{path} is damaged: {str(error).splitlines()[0]}") from None
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} does not hold a JSON object")
+    return content

@@ -1,0 +1,154 @@
+"""
+A prepared folder: train.bin and val.bin (headerless little-endian uint16 ids), vocab.txt, meta.json.
+
+    corpus = Corpus.open("data/novel")
+    windows = Windows(corpus.train, block_size=1024, seed=1337)
+    x, y = windows.batch(first=0, count=8)     # windows 0..7 of the endless shuffled stream
+
+The stream is a function of (seed, window number) alone, so a run continues where it stopped by remembering one number.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from configurator import UserError
+from tokenizer import Tokenizer
+
+FORMAT = 1  # of meta.json
+FILES = ("train.bin", "val.bin", "vocab.txt", "meta.json")  # in the order in which they move in; meta.json seals them
+IGNORE = -100  # a target that is not counted (torch's and model.py's convention)
+
+
+@dataclass
+class Corpus:
+    """What prepare.py wrote. `train` and `val` are memory-mapped uint16 ids."""
+
+    folder: Path
+    meta: dict
+    tokenizer: Tokenizer
+    train: np.ndarray
+    val: np.ndarray
+
+    @classmethod
+    def open(cls, folder) -> "Corpus":
+        """Open a prepared folder. Raises UserError, naming the file, where something is missing, cut short or foreign."""
+        folder = Path(folder)
+        adopt(folder)
+        try:
+            meta = json.loads((folder / "meta.json").read_bytes())
+            sizes, hashes = meta["bytes"], meta["sha256"]
+        except FileNotFoundError:
+            raise UserError(f"no prepared text in {folder}. Run: python prepare.py --out_dir={folder.as_posix()}") from None
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{folder / 'meta.json'} is not prepare.py's. Prepare the text again.") from None
+        for name in FILES[:-1]:
+            path = folder / name
+            if not path.exists():
+                raise UserError(f"{path} is missing. Prepare the text again.")
+            if path.stat().st_size != sizes[name]:
+                raise UserError(
+                    f"{path} has {path.stat().st_size:,} bytes where meta.json says {sizes[name]:,}: cut short, or another's."
+                    " Prepare the text again."
+                )
+            if sha256(path) != hashes[name]:
+                raise UserError(f"{path} is not the file that meta.json describes: edited, or another's. Prepare the text again.")
+        bins = (np.memmap(folder / name, dtype="<u2", mode="r") for name in ("train.bin", "val.bin"))
+        return cls(folder, meta, Tokenizer.load(folder / "vocab.txt"), *bins)
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells this corpus from any other: a hash over the hashes of its files."""
+        return hashlib.sha256(json.dumps(self.meta["sha256"], sort_keys=True).encode()).hexdigest()
+
+    def bits_per_char(self, nats_per_token: float) -> float:
+        """Validation loss in nats a token -> bits a character of the original text, so that vocabularies compare."""
+        return nats_per_token / np.log(2) * self.meta["val_tokens"] / self.meta["val_characters"]
+
+
+class Windows:
+    """block_size + 1 tokens each, in a new order each epoch and every one once an epoch.
+
+    Windows start `stride` tokens apart (block_size apart unless said otherwise), and each epoch shifts them all by
+    a random phase below the stride, so that the cuts fall elsewhere.
+    """
+
+    def __init__(self, tokens: np.ndarray, block_size: int, stride: int = 0, seed: int = 0):
+        """tokens: (n,) ids. Raises UserError when they do not fill one window."""
+        if len(tokens) < block_size + 1:
+            raise UserError(
+                f"the training text has {len(tokens):,} tokens, less than one window of block_size + 1 = {block_size + 1:,}."
+                " Give more text or a smaller --block_size."
+            )
+        self.tokens, self.block_size, self.seed = tokens, block_size, seed
+        self.stride = stride or block_size
+        last = len(tokens) - block_size - 1  # where the last window can start
+        self.phases = min(self.stride, last + 1)
+        self.per_epoch = (last - (self.phases - 1)) // self.stride + 1  # the same for every phase
+        self._epoch, self._starts = None, None
+
+    def _epoch_starts(self, epoch: int) -> np.ndarray:
+        """Where the epoch's windows start, (per_epoch,), in the order in which they are served."""
+        if epoch != self._epoch:
+            rng = np.random.default_rng((self.seed, epoch))
+            phase = rng.integers(self.phases)
+            self._starts = phase + self.stride * rng.permutation(self.per_epoch)
+            self._epoch = epoch
+        return self._starts
+
+    def starts(self, first: int, count: int) -> np.ndarray:
+        """Where windows first .. first + count - 1 of the endless stream start, (count,)."""
+        numbers = np.arange(first, first + count)
+        epochs = numbers // self.per_epoch
+        return np.concatenate([self._epoch_starts(e)[numbers[epochs == e] % self.per_epoch] for e in np.unique(epochs)])
+
+    def batch(self, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Windows first .. first + count - 1 as inputs and next-token targets, each (count, block_size) int64."""
+        window = self.tokens[self.starts(first, count)[:, None] + np.arange(self.block_size + 1)]
+        window = window.astype(np.int64)
+        return window[:, :-1], window[:, 1:]
+
+
+def validation_windows(tokens: np.ndarray, block_size: int, at_most: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Every token of the held-out text but the first as a target once: x, y of (n, block_size) int64, side by side.
+
+    at_most: only so many windows, spread evenly. The last one's missing targets are IGNORE.
+    """
+    n = max(1, -(-(len(tokens) - 1) // block_size))
+    padded = np.full(n * block_size + 1, IGNORE, dtype=np.int64)
+    padded[: len(tokens)] = tokens
+    x, y = padded[:-1].reshape(n, -1), padded[1:].reshape(n, -1)
+    if at_most and n > at_most:
+        chosen = np.linspace(0, n - 1, at_most).astype(int)
+        x, y = x[chosen], y[chosen]
+    return x.clip(min=0), y
+
+
+def sha256(path) -> str:
+    """The hex digest of a file."""
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while piece := file.read(2**20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def adopt(folder: Path) -> None:
+    """Move a finished set of files from folder/next into folder.
+
+    prepare.py writes there, meta.json last. Killed before that, the old set is whole; killed after it, the new one is,
+    if need be by the next reader's finishing the move: never a mix.
+    """
+    if not (folder / "next" / "meta.json").exists():
+        return
+    for name in FILES:
+        if (folder / "next" / name).exists():
+            try:
+                os.replace(folder / "next" / name, folder / name)
+            except PermissionError:  # Windows: a file that is mapped cannot be replaced
+                raise UserError(f"{folder / name} is in use (by a training run?). Stop that, then try again.") from None
+    (folder / "next").rmdir()

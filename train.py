@@ -1,0 +1,555 @@
+"""
+Train a GPT on a prepared text.
+
+    python train.py config/novel.py                    GPT-2 small, for one 8 GB GPU
+    python train.py config/laptop.py                   five minutes on two CPU cores
+    python train.py config/novel.py --batch_size=4     any setting on top
+    python train.py config/novel.py --resume           go on where it stopped
+    torchrun --standalone --nproc_per_node=2 train.py config/novel.py
+
+Ctrl-C saves and stops. Everything is in the run's folder: checkpoints that transformers opens as they are,
+log.txt, metrics.jsonl, loss.png, samples/, and tensorboard/ (tensorboard --logdir out).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from configurator import UserError, configure, run
+
+
+@dataclass
+class Settings:
+    # what to train on, and where to
+    data_dir: str = "data/novel"  # the folder that prepare.py made
+    out_dir: str = "out/novel"  # this run's folder
+    resume: bool = False  # go on from the newest checkpoint in out_dir
+    init_from: str = "scratch"  # or a folder with GPT-2 weights to start from, of the same vocabulary
+    # the model
+    n_layer: int = 12  # transformer blocks
+    n_head: int = 12  # attention heads a block
+    n_embd: int = 768  # width
+    block_size: int = 1024  # context length in tokens
+    dropout: float = 0.1  # share of activations dropped in training
+    # a step
+    batch_size: int = 8  # windows a micro-batch; what memory allows
+    gradient_accumulation_steps: int = 4  # micro-batches a step, over all processes together
+    stride: int = 0  # tokens from one window to the next; 0: block_size, so windows do not overlap
+    optimizer: Literal["muon", "adamw"] = "muon"  # muon: for the blocks' matrices, with adamw for the rest
+    learning_rate: float = 3e-3  # at its highest, for matrices under muon, for all under adamw
+    adamw_learning_rate: float = 6e-3  # under muon: at its highest for embeddings, biases and norms
+    weight_decay: float = 0.1  # on matrices
+    beta1: float = 0.9  # AdamW's memory of the gradient
+    beta2: float = 0.95  # AdamW's memory of its square
+    grad_clip: float = 1.0  # longest gradient; 0: any
+    # the schedule: warm up, then decay until the run ends, at whichever limit comes first
+    warmup_iters: int = 100  # steps to the highest learning rate
+    lr_decay: Literal["linear", "cosine", "constant"] = "linear"  # the way down
+    min_lr: float = 0.0  # where the decay ends, as a share of the highest
+    epochs: float = 0.0  # passes over the text; 0: no limit
+    max_iters: int = 0  # steps; 0: no limit
+    max_minutes: float = 0.0  # minutes; 0: no limit
+    # looking on
+    log_interval: int = 10  # steps from one log line to the next
+    eval_interval: int = 250  # steps from one validation, sample and checkpoint to the next
+    eval_windows: int = 400  # windows of held-out text a validation, at most
+    sample_tokens: int = 200  # length of the samples
+    keep_last: int = 1  # checkpoints kept besides the best
+    # the machine
+    device: str = "auto"  # cpu, cuda, cuda:1, mps; auto: the best there is
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the products; weights are float32
+    compile: bool = True  # torch.compile, where it works
+    seed: int = 1337  # of the weights, the order of the text and the dropout
+
+    def __post_init__(self):
+        for name in ("n_layer", "n_head", "n_embd", "block_size", "batch_size", "gradient_accumulation_steps", "log_interval",
+                     "eval_interval", "eval_windows"):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name}={getattr(self, name)}: at least 1 is needed")
+        if self.n_embd % self.n_head:
+            raise UserError(f"--n_embd={self.n_embd} is not a multiple of --n_head={self.n_head}")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"--dropout={self.dropout}: a share from 0 up to 1 is needed")
+        if not (self.epochs or self.max_iters or self.max_minutes):
+            raise UserError("when should training end? Set --epochs, --max_iters or --max_minutes")
+
+
+settings = configure(Settings) if __name__ == "__main__" else None  # before the heavy imports: --help answers at once
+
+import math
+import os
+import shutil
+import signal
+import time
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+import checkpoint
+from dataset import Corpus, Windows, validation_windows
+from model import GPT, GPTConfig
+from runlog import RunLog
+
+
+def main(s: Settings) -> None:
+    """One run, from the settings to the last checkpoint."""
+    rank, world = join_processes()
+    device = pick_device(s.device, rank)
+    dtype = pick_dtype(s.dtype, device)
+    out = Path(s.out_dir)
+    corpus = Corpus.open(s.data_dir)
+    resume_from = find_resume(s, out)
+    state = checkpoint.load_trainer_state(resume_from) if resume_from else fresh_state()
+    torch.manual_seed(s.seed + rank)
+
+    model = build_model(s, corpus, resume_from).to(device)
+    optimizers = Optimizers(model, s)
+    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+    windows = Windows(corpus.train, s.block_size, s.stride, s.seed)
+    micro_steps = s.gradient_accumulation_steps // world
+    if micro_steps * world != s.gradient_accumulation_steps:
+        raise UserError(f"--gradient_accumulation_steps={s.gradient_accumulation_steps} does not divide by {world} processes")
+    windows_a_step = s.batch_size * s.gradient_accumulation_steps
+    tokens_a_step = windows_a_step * s.block_size
+    if resume_from:
+        check_resume(state, s, corpus, resume_from)
+        optimizers.load_state_dict(state["optimizers"])
+        scaler.load_state_dict(state["scaler"])
+        set_random_state(state["random"], rank)
+
+    log = RunLog(out if rank == 0 else None, first_step=state["step"])
+    log.say(describe(s, model, corpus, windows, device, dtype, tokens_a_step))
+    if resume_from:
+        log.say(f"resumed {resume_from.as_posix()} at step {state['step']:,}")
+    trained = torch.compile(model) if s.compile and compile_works(device, log) else model
+    if world > 1:
+        trained = DistributedDataParallel(trained, device_ids=[device.index] if device.type == "cuda" else None)
+    autocast = torch.autocast(device.type, dtype) if dtype != torch.float32 else nullcontext()
+    limits = Limits(s, windows.per_epoch / windows_a_step)
+    forecast(s, limits, model, device, autocast, windows, windows_a_step, log)
+
+    stop = StopSignal()
+    step, elapsed_before, began = state["step"], state["seconds"], time.perf_counter()
+    seconds = lambda: elapsed_before + time.perf_counter() - began  # noqa: E731
+    last_log = (time.perf_counter(), step)
+    while limits.progress(step, seconds()) < 1 and not stop.asked(device, world):
+        rate = learning_rate(s, step, limits.progress(step, seconds()))
+        optimizers.set_rate(rate)
+        model.train()
+        loss_sum = torch.zeros((), device=device)
+        for micro in range(micro_steps):
+            first = state["windows"] + (micro * world + rank) * s.batch_size
+            x, y = (to_device(array, device) for array in windows.batch(first, s.batch_size))
+            last = micro == micro_steps - 1
+            with autocast, nullcontext() if last or world == 1 else trained.no_sync():
+                _, loss = trained(x, y, keep_logits=False)
+                scaler.scale(loss / micro_steps).backward()
+            loss_sum += loss.detach() / micro_steps
+        grad_norm = optimizers.step(scaler, s.grad_clip)
+        step += 1
+        state["windows"] += windows_a_step
+
+        if step % s.log_interval == 0:
+            loss = reduce_mean(loss_sum, world).item()
+            if not math.isfinite(loss):
+                raise UserError(
+                    f"the loss is {loss} at step {step}: training came apart. The last checkpoint is whole;"
+                    f" go on from it with --resume and a lower --learning_rate (now {s.learning_rate})."
+                )
+            now = time.perf_counter()
+            tokens_per_s = tokens_a_step * (step - last_log[1]) / (now - last_log[0])
+            last_log = (now, step)
+            log.measure(step, tokens=step * tokens_a_step, loss=loss, lr=rate * s.learning_rate, grad_norm=grad_norm.item(),
+                        tokens_per_s=round(tokens_per_s))  # fmt: skip
+            left = limits.seconds_left(step, seconds(), state["step"], elapsed_before)
+            log.status(
+                f"step {step:,} | epoch {state['windows'] / windows.per_epoch:.2f} | loss {loss:.3f} | lr {rate * s.learning_rate:.2e}"
+                f" | {tokens_per_s:,.0f} tokens/s | {clock(left)} left"
+            )
+        ended = limits.progress(step, seconds()) >= 1
+        if step % s.eval_interval == 0 or ended:
+            pause = time.perf_counter()
+            val_loss = validate(model, corpus, s, autocast, device, rank, world)
+            bits = corpus.bits_per_char(val_loss)
+            log.measure(step, tokens=step * tokens_a_step, val_loss=val_loss, bits_per_char=bits)
+            best = val_loss < state["best_val_loss"]
+            state["best_val_loss"] = min(val_loss, state["best_val_loss"])
+            log.say(
+                f"step {step:,} | validation {val_loss:.3f} nats/token, {bits:.3f} bits/character"
+                + (" (best so far)" if best else f" (best: {corpus.bits_per_char(state['best_val_loss']):.3f})")
+            )
+            if rank == 0:
+                text = write_sample(model, corpus, s.sample_tokens, device)
+                log.sample(step, text)
+                log.say("  " + text.replace("\n", "\n  "))
+                log.plot()
+                facts = {"step": step, "tokens": step * tokens_a_step, "val_loss": val_loss, "bits_per_char": bits}
+                save(out, model, corpus, optimizers, scaler, s, {**state, "step": step, "seconds": seconds()}, facts)
+            last_log = (last_log[0] + time.perf_counter() - pause, last_log[1])
+
+    if stop.number:
+        if rank == 0:
+            facts = {"step": step, "tokens": step * tokens_a_step}
+            save(out, model, corpus, optimizers, scaler, s, {**state, "step": step, "seconds": seconds()}, facts)
+        log.say(f"stopped at step {step:,}; all is saved. Go on with the same command and --resume")
+    else:
+        log.say(
+            f"done: {step:,} steps, {step * tokens_a_step:,} tokens, {clock(seconds())};"
+            f" best {corpus.bits_per_char(state['best_val_loss']):.3f} bits/character\n"
+            f"next: python sample.py --model={out.as_posix()}"
+        )
+    log.close()
+    if world > 1:
+        dist.destroy_process_group()
+    stop.leave()
+
+
+# -- before the first step -------------------------------------------------------------------------------------------
+
+
+def join_processes() -> tuple[int, int]:
+    """This process's rank and how many there are, as torchrun tells by the environment."""
+    if "RANK" not in os.environ:
+        return 0, 1
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return dist.get_rank(), dist.get_world_size()
+
+
+def pick_device(name: str, rank: int = 0) -> torch.device:
+    """ "auto" -> the best device there is. Raises UserError for one that there is not."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"--device={name}: there is cpu, cuda, cuda:1 and so on, and mps") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            f"--device={name}: torch {torch.__version__} sees no CUDA GPU here."
+            " A CUDA build of torch (pytorch.org) and NVIDIA's driver are needed; --device=cpu works anywhere."
+        )
+    if device.type == "cuda":
+        local = int(os.environ.get("LOCAL_RANK", 0))
+        device = torch.device("cuda", local if device.index is None else device.index)
+        if device.index >= torch.cuda.device_count():
+            raise UserError(f"--device={name}: there are {torch.cuda.device_count()} CUDA GPUs, numbered from 0")
+        torch.cuda.set_device(device)
+        torch.set_float32_matmul_precision("high")  # tf32 for what stays in float32
+    elif device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError(f"--device={name}: no Apple GPU here; --device=cpu works anywhere")
+    elif device.type not in ("cpu", "cuda", "mps"):
+        raise UserError(f"--device={name}: there is cpu, cuda, cuda:1 and so on, and mps")
+    return device
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """ "auto" -> bfloat16 where the hardware multiplies in it, float16 on older GPUs, else float32."""
+    if name != "auto":
+        return getattr(torch, name)
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if device.type == "cpu":
+        features = torch.cpu.get_capabilities()
+        if any(features.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")):
+            return torch.bfloat16
+    return torch.float32
+
+
+def find_resume(s: Settings, out: Path) -> Path | None:
+    """The checkpoint to go on from. Raises UserError rather than write over a run."""
+    found = checkpoint.checkpoints(out)
+    if found and not s.resume:
+        raise UserError(f"{out} holds a run already. Go on with it: --resume. Start another: --out_dir=out/NAME")
+    if s.resume and not found:
+        print(f"no checkpoint in {out} yet: starting at step 0")
+    return found[-1] if s.resume and found else None
+
+
+def fresh_state() -> dict:
+    return {"step": 0, "windows": 0, "seconds": 0.0, "best_val_loss": float("inf")}
+
+
+def build_model(s: Settings, corpus: Corpus, resume_from: Path | None) -> GPT:
+    """The run's model: resumed, started from a folder's weights, or fresh."""
+    vocab_size = corpus.tokenizer.vocab_size
+    if not resume_from and s.init_from == "scratch":
+        return GPT(GPTConfig(vocab_size, s.block_size, s.n_layer, s.n_head, s.n_embd, s.dropout))
+    source = resume_from or checkpoint.find_checkpoint(s.init_from)
+    if checkpoint.load_tokenizer(source).tokens != corpus.tokenizer.tokens:
+        raise UserError(
+            f"{source} has another vocabulary than {s.data_dir}."
+            f" Prepare the text with --vocab={(source / 'vocab.txt').as_posix()}"
+        )
+    weights = checkpoint.load_pretrained(source).state_dict()
+    shape = checkpoint.read_config(source)
+    if resume_from:
+        for name in ("n_layer", "n_head", "n_embd", "block_size"):
+            if getattr(s, name) != getattr(shape, name):
+                raise UserError(f"{source} has {name}={getattr(shape, name)}, the settings say {getattr(s, name)}")
+    elif s.block_size > shape.block_size:
+        raise UserError(f"{source} knows {shape.block_size} positions, so --block_size={shape.block_size} at most")
+    model = GPT(replace(shape, block_size=s.block_size, dropout=s.dropout))  # the folder's shape, the settings' dropout
+    weights["transformer.wpe.weight"] = weights["transformer.wpe.weight"][: s.block_size]
+    model.load_state_dict(weights)
+    return model
+
+
+def check_resume(state: dict, s: Settings, corpus: Corpus, resume_from: Path) -> None:
+    if state["corpus"] != corpus.fingerprint:
+        raise UserError(f"{resume_from} was trained on another text than is in {s.data_dir} now. Start another run: --out_dir=out/NAME")
+    before = state["settings"]
+    for name in ("optimizer", "block_size", "stride", "seed"):
+        if before[name] != getattr(s, name):
+            raise UserError(f"{resume_from} was trained with {name}={before[name]}, the settings say {getattr(s, name)}")
+
+
+def describe(s, model, corpus, windows, device, dtype, tokens_a_step) -> str:
+    """What is about to be trained, in four lines."""
+    c = model.config
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device} ({torch.get_num_threads()} threads)"
+    return (
+        f"text     {corpus.meta['train_characters']:,} characters, {len(corpus.train):,} tokens;"
+        f" held out {corpus.meta['val_characters']:,} characters\n"
+        f"model    {c.n_layer} layers, {c.n_head} heads, width {c.n_embd}, context {c.block_size}, vocabulary"
+        f" {c.vocab_size:,}: {model.num_params():,} parameters\n"
+        f"machine  {name}, {str(dtype).removeprefix('torch.')}\n"
+        f"step     {tokens_a_step:,} tokens; an epoch is {windows.per_epoch * s.block_size / tokens_a_step:,.1f} steps"
+    )
+
+
+def compile_works(device: torch.device, log: RunLog) -> bool:
+    """Try torch.compile on next to nothing, so that a missing compiler is found before the model is built around it."""
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.ones(8, device=device))
+        return True
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:150]
+        log.say(f"torch.compile does not work here, going on without it (--compile=False skips this try): {reason}")
+        return False
+
+
+def forecast(s: Settings, limits, model, device, autocast, windows, windows_a_step, log: RunLog) -> None:
+    """On a CPU, time one window and say how long the run will take, before it starts."""
+    if device.type != "cpu":
+        return
+    x, y = map(torch.from_numpy, windows.batch(0, 1))
+    random, began = torch.get_rng_state(), time.perf_counter()
+    with autocast:
+        model.train()(x, y, keep_logits=False)[1].backward()
+    model.zero_grad()
+    torch.set_rng_state(random)
+    expected = min((time.perf_counter() - began) * limits.steps * windows_a_step, limits.seconds)
+    log.say(f"expected about {clock(expected)} on this CPU")
+    if expected > 3600:
+        log.say("There is no GPU in use. For a model in minutes on a CPU: python train.py config/laptop.py  (Ctrl-C stops and saves.)")
+
+
+# -- steps -----------------------------------------------------------------------------------------------------------
+
+
+class Optimizers:
+    """Muon for the blocks' matrices and AdamW for the rest, or AdamW for all, stepped as one.
+
+    Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) makes a matrix's update orthogonal. It is torch's, with
+    the learning rate scaled to AdamW's size of update (Liu et al. 2025, arXiv:2502.16982). Query, key and value stand in
+    one weight but are three matrices, so it gets three views of that weight.
+    """
+
+    def __init__(self, model: GPT, s: Settings):
+        self.model, self.views = model, []  # views: (parameter, whole weight, rows)
+        matrices, vectors, embeddings = [], [], []
+        for name, p in model.named_parameters():
+            kind = vectors if p.dim() < 2 else matrices if ".h." in name else embeddings
+            kind.append((name, p))
+        adam_rate = s.adamw_learning_rate if s.optimizer == "muon" else s.learning_rate
+        adam = [{"params": [p for _, p in vectors], "weight_decay": 0.0}, {"params": [p for _, p in embeddings], "weight_decay": 0.0}]
+        self.parts = []
+        if s.optimizer == "muon":
+            split = []
+            for name, p in matrices:
+                if name.endswith("c_attn.weight"):
+                    for rows in torch.arange(len(p)).chunk(3):
+                        rows = slice(int(rows[0]), int(rows[-1]) + 1)
+                        view = torch.nn.Parameter(p.detach()[rows])
+                        self.views.append((view, p, rows))
+                        split.append(view)
+                else:
+                    split.append(p)
+            self.parts.append(
+                torch.optim.Muon(split, lr=s.learning_rate, weight_decay=s.weight_decay, adjust_lr_fn="match_rms_adamw")
+            )
+        else:
+            adam[1] = {"params": [p for _, p in matrices + embeddings], "weight_decay": s.weight_decay}
+        self.parts.append(torch.optim.AdamW(adam, lr=adam_rate, betas=(s.beta1, s.beta2), fused=True))
+        self.rates = [[group["lr"] for group in part.param_groups] for part in self.parts]
+
+    def set_rate(self, share: float) -> None:
+        """Every learning rate to this share of its highest."""
+        for part, rates in zip(self.parts, self.rates):
+            for group, rate in zip(part.param_groups, rates):
+                group["lr"] = rate * share
+
+    def step(self, scaler: torch.amp.GradScaler, clip: float) -> torch.Tensor:
+        """Clip, update the weights, drop the gradients. Returns the gradient's norm before clipping."""
+        for view, whole, rows in self.views:
+            view.grad = whole.grad[rows]
+        for part in self.parts:
+            scaler.unscale_(part)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip or math.inf)
+        for part in self.parts:
+            scaler.step(part)
+        scaler.update()
+        self.model.zero_grad(set_to_none=True)
+        return norm
+
+    def state_dict(self) -> list[dict]:
+        return [part.state_dict() for part in self.parts]
+
+    def load_state_dict(self, states: list[dict]) -> None:
+        for part, state in zip(self.parts, states):
+            part.load_state_dict(state)
+
+
+class Limits:
+    """When the run ends: after so many steps, epochs or minutes, whichever comes first."""
+
+    def __init__(self, s: Settings, steps_per_epoch: float):
+        self.steps = min(s.max_iters or math.inf, math.ceil(s.epochs * steps_per_epoch) if s.epochs else math.inf)
+        self.seconds = 60 * s.max_minutes or math.inf
+
+    def progress(self, step: int, seconds: float) -> float:
+        """From 0 at the start to 1 at the end."""
+        return max(step / self.steps, seconds / self.seconds)
+
+    def seconds_left(self, step: int, seconds: float, first_step: int, first_seconds: float) -> float:
+        by_steps = (self.steps - step) * (seconds - first_seconds) / max(1, step - first_step)
+        return max(0.0, min(by_steps, self.seconds - seconds))
+
+
+def learning_rate(s: Settings, step: int, progress: float) -> float:
+    """The share of the highest learning rate at this step."""
+    down = {"linear": 1 - progress, "cosine": 0.5 * (1 + math.cos(math.pi * progress)), "constant": 1.0}[s.lr_decay]
+    return min(1.0, (step + 1) / max(1, s.warmup_iters)) * (s.min_lr + (1 - s.min_lr) * down)
+
+
+def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Copied without waiting, where that is possible."""
+    t = torch.from_numpy(array)
+    return t.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else t.to(device)
+
+
+def reduce_mean(value: torch.Tensor, world: int) -> torch.Tensor:
+    """The mean over all processes."""
+    if world > 1:
+        dist.all_reduce(value, op=dist.ReduceOp.SUM)
+    return value / world
+
+
+class StopSignal:
+    """Ctrl-C and SIGTERM ask to stop after the step; a second Ctrl-C leaves at once."""
+
+    def __init__(self):
+        self.number = 0
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._take)
+
+    def _take(self, number, frame):
+        if self.number:
+            os._exit(128 + number)
+        self.number = number
+
+    def asked(self, device: torch.device, world: int) -> bool:
+        """True in every process once any has been asked."""
+        if world > 1:
+            highest = torch.tensor(self.number, device=device)
+            dist.all_reduce(highest, op=dist.ReduceOp.MAX)
+            self.number = int(highest)
+        return bool(self.number)
+
+    def leave(self) -> None:
+        """Exit with the signal's status, if there was one."""
+        if self.number:
+            raise SystemExit(128 + self.number)
+
+
+# -- between steps ---------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def validate(model: GPT, corpus: Corpus, s: Settings, autocast, device, rank: int, world: int) -> float:
+    """Mean loss over the held-out windows, in nats per token."""
+    model.eval()
+    x, y = validation_windows(corpus.val, s.block_size, s.eval_windows)
+    total = torch.zeros(2, dtype=torch.float64)
+    for start in range(rank * s.batch_size, len(x), world * s.batch_size):
+        rows = slice(start, start + s.batch_size)
+        targets = y[rows]
+        with autocast:
+            _, loss = model(to_device(x[rows], device), to_device(targets, device), keep_logits=False)
+        counted = (targets >= 0).sum()
+        total += torch.tensor([loss.item() * counted, counted], dtype=torch.float64)
+    if world > 1:
+        total = total.to(device, torch.float32)
+        dist.all_reduce(total)
+    return (total[0] / total[1]).item()
+
+
+def write_sample(model: GPT, corpus: Corpus, length: int, device) -> str:
+    """What the model writes at the start of a chapter."""
+    tokenizer = corpus.tokenizer
+    start = torch.tensor([[tokenizer.cls]], device=device)
+    banned = torch.from_numpy(tokenizer.banned).to(device)
+    ids = model.eval().generate(start, length, temperature=0.8, top_p=0.95, banned=banned, seed=0)
+    return tokenizer.decode(ids[0, 1:].cpu().numpy()).replace("[CLS]", "\n").strip()
+
+
+def save(out: Path, model: GPT, corpus: Corpus, optimizers: Optimizers, scaler, s: Settings, state: dict, facts: dict) -> None:
+    """Write the step's checkpoint, then delete those that are neither the best nor among the last."""
+    folder = out / f"ckpt-{state['step']:08d}"
+    if not folder.exists():
+        state = {
+            **state,
+            "optimizers": optimizers.state_dict(),
+            "scaler": scaler.state_dict(),
+            "random": random_state(),
+            "corpus": corpus.fingerprint,
+            "settings": asdict(s),
+        }
+        checkpoint.save_pretrained(model, folder, corpus.tokenizer, state, facts)
+    found = checkpoint.checkpoints(out)
+    keep = {checkpoint.find_checkpoint(out, "best"), *found[-s.keep_last :]}
+    for old in found:
+        if old not in keep:
+            doomed = old.with_name(f".{old.name}.deleting")  # renamed first: half a checkpoint must not look whole
+            os.replace(old, doomed)
+            shutil.rmtree(doomed)
+
+
+def random_state() -> dict:
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def set_random_state(state: dict, rank: int) -> None:
+    if rank == 0:  # the other processes' were not saved: their dropout goes on from the seed
+        torch.set_rng_state(state["cpu"])
+        if "cuda" in state and torch.cuda.is_available():
+            torch.cuda.set_rng_state(state["cuda"])
+
+
+def clock(seconds: float) -> str:
+    """4000 -> "1:06:40", 10**6 -> "11.6 days"."""
+    if seconds > 2 * 86400:
+        return f"{seconds / 86400:.1f} days"
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}" if minutes >= 60 else f"{minutes}:{seconds:02d}"
+
+
+if __name__ == "__main__":
+    run(main, settings)
