@@ -313,7 +313,8 @@ def _torch_load(path: Path) -> dict:
     except pickle.UnpicklingError:
         raise UserError(f"{path} holds more than tensors and plain values, which could run code; it was not opened") from None
     except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise UserError(f"{path} is damaged: {str(error).splitlines()[0]}") from None
+        reason = str(error).partition("\n")[0] or "cut short"
+        raise UserError(f"{path} is damaged: {reason}") from None
 
 
 def _read_json(path: Path) -> dict:

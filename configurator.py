@@ -87,10 +87,10 @@ def parse(Settings: type, argv: list[str]):
         key = key.replace("-", "_")
         kind = _field(known, key, f"--{key}").type
         if not equals:
-            if kind is bool:
-                text = rest.pop(0) if rest and rest[0].lower() in _BOOL else "True"
-            elif rest and not rest[0].startswith("--"):
+            if rest and (rest[0].lower() in _BOOL if kind is bool else not rest[0].startswith("--")):
                 text = rest.pop(0)
+            elif bool in (kind, *typing.get_args(kind)):
+                text = "True"
             else:
                 raise UserError(f"--{key} needs a value: --{key}={_show_type(kind)}")
         value = _from_text(text, kind, f"--{key}={text}")

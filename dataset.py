@@ -41,7 +41,7 @@ class Corpus:
         adopt(folder)
         try:
             meta = json.loads((folder / "meta.json").read_bytes())
-            sizes, hashes = meta["bytes"], meta["sha256"]
+            sizes, hashes = ({name: meta[key][name] for name in FILES[:-1]} for key in ("bytes", "sha256"))
         except FileNotFoundError:
             raise UserError(f"no prepared text in {folder}. Run: python prepare.py --out_dir={folder.as_posix()}") from None
         except (ValueError, KeyError, TypeError):

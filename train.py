@@ -91,6 +91,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import checkpoint
 from dataset import Corpus, Windows, validation_windows
+from machine import device_name, pick_device, pick_dtype, why_not_compile
 from model import GPT, GPTConfig
 from runlog import RunLog
 
@@ -98,7 +99,7 @@ from runlog import RunLog
 def main(s: Settings) -> None:
     """One run, from the settings to the last checkpoint."""
     rank, world = join_processes()
-    device = pick_device(s.device, rank)
+    device = pick_device(s.device)
     dtype = pick_dtype(s.dtype, device)
     out = Path(s.out_dir)
     corpus = Corpus.open(s.data_dir)
@@ -125,7 +126,7 @@ def main(s: Settings) -> None:
     log.say(describe(s, model, corpus, windows, device, dtype, tokens_a_step))
     if resume_from:
         log.say(f"resumed {resume_from.as_posix()} at step {state['step']:,}")
-    trained = torch.compile(model) if s.compile and compile_works(device, log) else model
+    trained = compiled(model, device, log) if s.compile else model
     if world > 1:
         trained = DistributedDataParallel(trained, device_ids=[device.index] if device.type == "cuda" else None)
     autocast = torch.autocast(device.type, dtype) if dtype != torch.float32 else nullcontext()
@@ -219,46 +220,6 @@ def join_processes() -> tuple[int, int]:
     return dist.get_rank(), dist.get_world_size()
 
 
-def pick_device(name: str, rank: int = 0) -> torch.device:
-    """ "auto" -> the best device there is. Raises UserError for one that there is not."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"--device={name}: there is cpu, cuda, cuda:1 and so on, and mps") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(
-            f"--device={name}: torch {torch.__version__} sees no CUDA GPU here."
-            " A CUDA build of torch (pytorch.org) and NVIDIA's driver are needed; --device=cpu works anywhere."
-        )
-    if device.type == "cuda":
-        local = int(os.environ.get("LOCAL_RANK", 0))
-        device = torch.device("cuda", local if device.index is None else device.index)
-        if device.index >= torch.cuda.device_count():
-            raise UserError(f"--device={name}: there are {torch.cuda.device_count()} CUDA GPUs, numbered from 0")
-        torch.cuda.set_device(device)
-        torch.set_float32_matmul_precision("high")  # tf32 for what stays in float32
-    elif device.type == "mps" and not torch.backends.mps.is_available():
-        raise UserError(f"--device={name}: no Apple GPU here; --device=cpu works anywhere")
-    elif device.type not in ("cpu", "cuda", "mps"):
-        raise UserError(f"--device={name}: there is cpu, cuda, cuda:1 and so on, and mps")
-    return device
-
-
-def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """ "auto" -> bfloat16 where the hardware multiplies in it, float16 on older GPUs, else float32."""
-    if name != "auto":
-        return getattr(torch, name)
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    if device.type == "cpu":
-        features = torch.cpu.get_capabilities()
-        if any(features.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")):
-            return torch.bfloat16
-    return torch.float32
-
-
 def find_resume(s: Settings, out: Path) -> Path | None:
     """The checkpoint to go on from. Raises UserError rather than write over a run."""
     found = checkpoint.checkpoints(out)
@@ -310,26 +271,22 @@ def check_resume(state: dict, s: Settings, corpus: Corpus, resume_from: Path) ->
 def describe(s, model, corpus, windows, device, dtype, tokens_a_step) -> str:
     """What is about to be trained, in four lines."""
     c = model.config
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device} ({torch.get_num_threads()} threads)"
     return (
         f"text     {corpus.meta['train_characters']:,} characters, {len(corpus.train):,} tokens;"
         f" held out {corpus.meta['val_characters']:,} characters\n"
         f"model    {c.n_layer} layers, {c.n_head} heads, width {c.n_embd}, context {c.block_size}, vocabulary"
         f" {c.vocab_size:,}: {model.num_params():,} parameters\n"
-        f"machine  {name}, {str(dtype).removeprefix('torch.')}\n"
+        f"machine  {device_name(device)}, {str(dtype).removeprefix('torch.')}\n"
         f"step     {tokens_a_step:,} tokens; an epoch is {windows.per_epoch * s.block_size / tokens_a_step:,.1f} steps"
     )
 
 
-def compile_works(device: torch.device, log: RunLog) -> bool:
-    """Try torch.compile on next to nothing, so that a missing compiler is found before the model is built around it."""
-    try:
-        torch.compile(lambda x: x.sin() + 1)(torch.ones(8, device=device))
-        return True
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:150]
-        log.say(f"torch.compile does not work here, going on without it (--compile=False skips this try): {reason}")
-        return False
+def compiled(model: GPT, device: torch.device, log: RunLog):
+    """The model behind torch.compile, or as it is, with a line of advice, where that does not work."""
+    reason = why_not_compile(device)
+    if reason:
+        log.say(f"torch.compile does not work here, going on without (--compile=False skips the try): {reason}")
+    return model if reason else torch.compile(model)
 
 
 def forecast(s: Settings, limits, model, device, autocast, windows, windows_a_step, log: RunLog) -> None:

@@ -1,0 +1,64 @@
+"""What this machine offers: which device, which precision, whether torch.compile works."""
+
+import os
+
+import torch
+
+from configurator import UserError
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """ "auto" -> the best device there is. Raises UserError for one that there is not."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        raise UserError(f"--device={name}: there is cpu, cuda, cuda:1 and so on, and mps")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError(f"--device={name}: no Apple GPU here; --device=cpu works anywhere")
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise UserError(
+                f"--device={name}: torch {torch.__version__} sees no CUDA GPU here."
+                " A CUDA build of torch (pytorch.org) and NVIDIA's driver are needed; --device=cpu works anywhere."
+            )
+        local = int(os.environ.get("LOCAL_RANK", 0))  # torchrun: one GPU a process
+        device = torch.device("cuda", local if device.index is None else device.index)
+        if device.index >= torch.cuda.device_count():
+            raise UserError(f"--device={device}: there are {torch.cuda.device_count()} CUDA GPUs, numbered from 0")
+        torch.cuda.set_device(device)
+        torch.set_float32_matmul_precision("high")  # tf32 for what stays in float32
+    return device
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """ "auto" -> bfloat16 where the hardware multiplies in it, float16 on older GPUs, else float32."""
+    if name != "auto":
+        return getattr(torch, name)
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if device.type == "cpu":
+        features = torch.cpu.get_capabilities()
+        if any(features.get(feature) for feature in ("avx512_bf16", "amx_bf16", "bf16")):
+            return torch.bfloat16
+    return torch.float32
+
+
+def why_not_compile(device: torch.device) -> str:
+    """Try torch.compile on next to nothing. Returns "" where it works, else the reason in one line.
+
+    It needs triton on a GPU and a C++ compiler on a CPU, and says so only when the first batch comes.
+    """
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.ones(8, device=device))
+        return ""
+    except Exception as error:  # whatever the toolchain throws
+        return (str(error).strip() or type(error).__name__).splitlines()[0][:150]
+
+
+def device_name(device: torch.device) -> str:
+    """For people: "NVIDIA GeForce RTX 4060 Laptop GPU", "cpu with 2 threads"."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device} with {torch.get_num_threads()} threads"

@@ -1,0 +1,58 @@
+"""What the tests share: a story written for them, a way to run the scripts, a small prepared text, a small trained run."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+NAMES = "阿青 老道 小石 白狐 樵夫 渔翁 县令 书生".split()
+PLACES = "山门 渡口 古寺 集市 竹林 井边".split()
+DEEDS = "听见钟声 拾得一剑 遇着大雨 问起归路 取出干粮 望见灯火".split()
+WORDS = "此去无妨 天色已晚 且慢动手 你我同行 莫要多言 后会有期".split()
+
+
+def story(chapters: int = 12, paragraphs: int = 12) -> str:
+    """A book with headings, paragraphs and dialogue, the same at every call."""
+    state, book = 7, []
+
+    def pick(words):
+        nonlocal state
+        state = (state * 1103515245 + 12345) % 2**31
+        return words[(state >> 16) % len(words)]
+
+    for number in range(1, chapters + 1):
+        book.append(f"第{number}回 {pick(NAMES)}{pick(DEEDS)}")
+        for _ in range(paragraphs):
+            book.append(f"却说{pick(NAMES)}行至{pick(PLACES)}，{pick(DEEDS)}，便对{pick(NAMES)}道：“{pick(WORDS)}。”")
+        book.append("")
+    return "\n".join(book)
+
+
+def script(name: str, *arguments, cwd, check: int | None = 0, **kwargs) -> subprocess.CompletedProcess:
+    """Run a script of the project as a user does. check: the status that it must leave with."""
+    environment = {**os.environ, "PYTHONPATH": "", "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
+    command = [sys.executable, str(ROOT / name), *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=300, **kwargs)
+    if check is not None:
+        assert done.returncode == check, f"{name} left with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+TINY = ["--n_layer=2", "--n_head=2", "--n_embd=32", "--block_size=32", "--batch_size=8", "--gradient_accumulation_steps=1",
+        "--warmup_iters=5", "--log_interval=5", "--sample_tokens=20", "--compile=False", "--device=cpu"]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory) -> Path:
+    """A folder with a prepared text in data/novel and a short run in out/tiny. For reading only."""
+    folder = tmp_path_factory.mktemp("workplace")
+    (folder / "data/novel").mkdir(parents=True)
+    (folder / "data/novel/book.txt").write_text(story(), encoding="utf-8")
+    script("prepare.py", cwd=folder)
+    script("train.py", *TINY, "--out_dir=out/tiny", "--max_iters=40", "--eval_interval=20", cwd=folder)
+    return folder

@@ -1,0 +1,175 @@
+import json
+import os
+import shutil
+from collections import Counter
+
+import pytest
+import torch
+from conftest import story
+from safetensors.torch import load_file, save_file
+from test_tokenizer import BERT_WORDS
+
+import checkpoint
+from checkpoint import find_checkpoint, load_pretrained, load_tokenizer, load_trainer_state, newest_run, save_pretrained
+from configurator import UserError
+from model import GPT, GPTConfig
+from tokenizer import Tokenizer
+
+NATIVE = Tokenizer.build(Counter(story()), min_count=2)
+TEXT = "第1回 阿青\n却说<0x41>龘😀[SEP]x[CLS]y“é”\n\n 12\u2028 ab c" + story(2)
+
+
+def make(tokenizer, seed=0):
+    torch.manual_seed(seed)
+    return GPT(GPTConfig(tokenizer.vocab_size, 32, 2, 2, 16, 0.1)).eval()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save_pretrained(make(NATIVE), tmp_path / "ckpt-00000001", NATIVE, {"step": 1}, {"val_loss": 1.0})
+    return tmp_path / "ckpt-00000001"
+
+
+@pytest.mark.parametrize("tokenizer", [NATIVE, Tokenizer(BERT_WORDS)], ids=["native", "bert"])
+def test_transformers_opens_it_with_the_same_logits_ids_and_text(tokenizer, tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
+
+    model = make(tokenizer)
+    save_pretrained(model, tmp_path / "m", tokenizer)
+    other, words = AutoModelForCausalLM.from_pretrained(tmp_path / "m"), AutoTokenizer.from_pretrained(tmp_path / "m")
+    idx = torch.randint(0, tokenizer.vocab_size, (2, 32))
+    logits = other(idx).logits
+    assert logits.shape[-1] == tokenizer.vocab_size
+    assert (logits - model(idx)[0]).abs().max() < 1e-4
+    ids = words(TEXT, add_special_tokens=False).input_ids
+    assert ids == tokenizer.encode(TEXT).tolist()
+    if not tokenizer.native:
+        ids = tokenizer.encode("hello want的一 ##a unaffable，的hello 1\n").tolist()
+    assert words.decode(ids) == tokenizer.decode(ids)
+    written = pipeline("text-generation", model=str(tmp_path / "m"))("的一", max_new_tokens=5, do_sample=False)
+    assert written[0]["generated_text"].startswith("的一")
+
+
+def test_what_is_saved_is_loaded(folder):
+    model, loaded = make(NATIVE), load_pretrained(folder)
+    idx = torch.randint(0, NATIVE.vocab_size, (2, 32))
+    assert torch.equal(loaded(idx)[0], model(idx)[0])
+    assert not loaded.training and loaded.config == model.config
+    assert load_tokenizer(folder).tokens == NATIVE.tokens
+    assert load_trainer_state(folder) == {"step": 1}
+    (folder / "vocab.txt").unlink()
+    assert load_tokenizer(folder).tokens == NATIVE.tokens  # out of tokenizer.json
+
+
+def transformers_folder(path, **kwargs):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(1)
+    other = GPT2LMHeadModel(GPT2Config(vocab_size=70, n_positions=24, n_embd=16, n_layer=2, n_head=2)).eval()
+    other.save_pretrained(path, **kwargs)
+    return other
+
+
+@pytest.mark.parametrize("form", ["safetensors", "sharded", "bin", "old bin", "bare bin"])
+def test_weights_come_in_in_every_form(tmp_path, form):
+    other = transformers_folder(tmp_path, **({"max_shard_size": "10KB"} if form == "sharded" else {}))
+    if form == "sharded":
+        assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
+    if "bin" in form:
+        weights = dict(other.state_dict())
+        if form == "old bin":  # with the mask buffers that old files carry, and the tied head written out
+            for layer in range(2):
+                weights[f"transformer.h.{layer}.attn.bias"] = torch.ones(1, 1, 24, 24).tril()
+                weights[f"transformer.h.{layer}.attn.masked_bias"] = torch.tensor(-1e4)
+        if form == "bare bin":
+            weights = {name.removeprefix("transformer."): w for name, w in weights.items() if name != "lm_head.weight"}
+        torch.save(weights, tmp_path / "pytorch_model.bin")
+        (tmp_path / "model.safetensors").unlink()
+    idx = torch.randint(0, 70, (2, 24))
+    assert (load_pretrained(tmp_path)(idx)[0] - other(idx).logits).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    "setting", [{"activation_function": "relu"}, {"n_inner": 17}, {"scale_attn_by_inverse_layer_idx": True}, {"add_cross_attention": True},
+                {"model_type": "llama"}, {"layer_norm_epsilon": 1e-6}, {"tie_word_embeddings": False}],
+)  # fmt: skip
+def test_what_is_not_supported_is_refused_by_name(folder, setting):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **setting}))
+    with pytest.raises(UserError, match=next(iter(setting))):
+        load_pretrained(folder)
+
+
+def alter(folder, change):
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda w: w.pop("transformer.ln_f.bias"), "missing: transformer.ln_f.bias"),
+        (lambda w: w.update({"transformer.extra": torch.ones(1)}), "surplus: transformer.extra"),
+        (lambda w: w.update({"transformer.ln_f.bias": torch.ones(3)}), r"transformer.ln_f.bias has shape \(3,\)"),
+        (lambda w: w["transformer.ln_f.bias"].fill_(float("nan")), "ln_f.bias holds NaN"),
+        (lambda w: w.update({"lm_head.weight": torch.ones(1, 16)}), "output head"),
+    ],
+)
+def test_wrong_weights_are_named(folder, change, words):
+    alter(folder, change)
+    with pytest.raises(UserError, match=words):
+        load_pretrained(folder)
+
+
+class Evil:
+    def __reduce__(self):
+        return os.mkdir, ("evil-was-here",)
+
+
+def test_a_malicious_pickle_does_not_run(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"x": Evil()}, folder / "trainer_state.pt")
+    torch.save({"x": Evil()}, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    for load, name in ((load_trainer_state, "trainer_state.pt"), (load_pretrained, "pytorch_model.bin")):
+        with pytest.raises(UserError, match=name):
+            load(folder)
+    assert not (tmp_path / "evil-was-here").exists()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "trainer_state.pt", "config.json"])
+@pytest.mark.parametrize("keep", [0, 100])
+def test_a_file_cut_short_is_named(folder, name, keep):
+    (folder / name).write_bytes((folder / name).read_bytes()[:keep])
+    with pytest.raises(UserError, match=name):
+        load_trainer_state(folder) if name == "trainer_state.pt" else load_pretrained(folder)
+
+
+def test_the_best_and_the_last(tmp_path):
+    run = tmp_path / "out/run"
+    for step, loss in ((1, 3.0), (2, 2.0), (3, 2.5), (4, None)):
+        facts = {} if loss is None else {"val_loss": loss}
+        save_pretrained(make(NATIVE), run / f"ckpt-{step:08d}", NATIVE, {}, facts)
+    shutil.copytree(run / "ckpt-00000004", run / ".ckpt-00000005.writing")  # killed while saving
+    assert find_checkpoint(run).name == "ckpt-00000002"
+    assert find_checkpoint(run, "last").name == "ckpt-00000004"
+    assert find_checkpoint(run / "ckpt-00000003").name == "ckpt-00000003"
+    assert newest_run(tmp_path / "out") == run
+    for nothing in (tmp_path / "none", tmp_path):
+        with pytest.raises(UserError, match="model folder|does not exist"):
+            find_checkpoint(nothing)
+    with pytest.raises(UserError, match="no trained model"):
+        newest_run(tmp_path / "none")
+
+
+def test_a_failing_disk_leaves_the_last_checkpoint_and_no_rubbish(folder, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.torch, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        save_pretrained(make(NATIVE), folder.with_name("ckpt-00000002"), NATIVE, {"step": 2})
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+    with pytest.raises(UserError, match="exists"):
+        save_pretrained(make(NATIVE), folder, NATIVE)

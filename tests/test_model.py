@@ -1,0 +1,182 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from checkpoint import CONV1D
+from model import GPT, IGNORE, GPTConfig, KVCache, chunked_cross_entropy, filter_logits
+
+SHAPES = [(97, 16, 1, 1, 8), (131, 32, 2, 4, 32), (64, 24, 3, 3, 48)]  # vocab, block, layers, heads, width
+
+
+def make(shape, seed=0, dropout=0.0):
+    torch.manual_seed(seed)
+    vocab, block, layers, heads, width = shape
+    model = GPT(GPTConfig(vocab, block, layers, heads, width, dropout))
+    with torch.no_grad():
+        for p in model.parameters():  # away from the tidy initialisation: biases and norms count too
+            p.add_(torch.randn_like(p) * 0.1)
+    return model.eval()
+
+
+def reference(model):
+    """transformers' GPT2LMHeadModel with the same weights."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    c = model.config
+    config = GPT2Config(vocab_size=c.vocab_size, n_positions=c.block_size, n_embd=c.n_embd, n_layer=c.n_layer, n_head=c.n_head)
+    other = GPT2LMHeadModel(config).eval().to(next(model.parameters()).dtype)
+    weights = {name: (p.t() if name.endswith(CONV1D) else p) for name, p in model.named_parameters()}
+    weights["transformer.wte.weight"] = weights["lm_head.weight"] = weights["transformer.wte.weight"][: c.vocab_size]
+    other.load_state_dict(weights)
+    return other
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-4), (torch.float64, 1e-10)])
+def test_logits_loss_and_gradients_are_gpt2_s(shape, dtype, tolerance):
+    model = make(shape).to(dtype)
+    other = reference(model)
+    idx = torch.randint(0, shape[0], (3, shape[1]))
+    targets = torch.randint(0, shape[0], (3, shape[1]))
+    targets[0, ::3] = IGNORE
+    logits, loss = model(idx, targets)
+    expected = other(idx).logits
+    expected_loss = F.cross_entropy(expected.flatten(0, 1), targets.flatten())
+    assert (logits - expected).abs().max() < tolerance
+    assert (loss - expected_loss).abs() < tolerance
+    model.train()(idx, targets, keep_logits=False)[1].backward()  # the path that training takes
+    expected_loss.backward()
+    gradients = dict(other.named_parameters())
+    for name, p in model.named_parameters():
+        want = gradients[name].grad
+        got = p.grad.t() if name.endswith(CONV1D) else p.grad[: len(want)]
+        assert (got - want).norm() <= tolerance * want.norm().clamp(min=1e-3), name
+    assert model.transformer.wte.weight.grad[shape[0] :].abs().sum() == 0
+
+
+@pytest.mark.parametrize("rows, chunk", [(10, 3), (7, 7), (5, 100)])
+def test_chunked_loss_is_cross_entropy(rows, chunk):
+    torch.manual_seed(0)
+    x, head = (torch.randn(*size, dtype=torch.float64, requires_grad=True) for size in ((2, rows, 6), (64, 6)))
+    targets = torch.randint(0, 50, (2, rows))
+    targets[0, :3] = IGNORE
+    plain = F.cross_entropy((x @ head.t())[..., :50].flatten(0, 1), targets.flatten())
+    ours = chunked_cross_entropy(x, head, targets, 50, chunk)
+    assert abs(ours - plain) < 1e-9
+    for got, want in zip(torch.autograd.grad(3 * ours, (x, head)), torch.autograd.grad(3 * plain, (x, head))):
+        assert (got - want).abs().max() < 1e-9
+    assert chunked_cross_entropy(x, head, torch.full_like(targets, IGNORE), 50) == 0
+
+
+def test_chunked_loss_under_autocast_is_close_and_float32():
+    model = make(SHAPES[1])
+    idx = torch.randint(0, 131, (2, 33))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(idx[:, :-1], idx[:, 1:], keep_logits=False)[1]
+    assert loss.dtype == torch.float32
+    assert abs(loss - model(idx[:, :-1], idx[:, 1:])[1]) < 0.02
+
+
+@pytest.mark.parametrize("pieces", [[1] * 20, [20], [7, 1, 1, 11], [3, 5, 12]])
+def test_cached_forward_is_the_full_forward(pieces):
+    model = make(SHAPES[1])
+    idx = torch.randint(0, 131, (3, 20))
+    cache = KVCache(model.config, 3, 32)
+    with torch.no_grad():
+        cached = torch.cat([model(piece, cache=cache)[0] for piece in idx.split(pieces, dim=1)], dim=1)
+        assert (cached - model(idx)[0]).abs().max() < 1e-4
+
+
+def test_too_many_positions_are_refused():
+    model = make(SHAPES[0])
+    with pytest.raises(ValueError, match="block_size"):
+        model(torch.zeros(1, 17, dtype=torch.long))
+    with pytest.raises(ValueError, match="n_head"):
+        GPT(GPTConfig(10, 8, 1, 3, 8))
+
+
+@pytest.mark.parametrize("length", [1, 10, 40])
+def test_greedy_generation_is_argmax_of_the_full_forward(length):
+    """Uncached, with the window that the cache has: it slides by half a block when it is full."""
+    model = make(SHAPES[1])
+    idx = torch.randint(0, 131, (2, length))
+    out = model.generate(idx, 60, temperature=0)
+    assert out.shape == (2, length + 60) and (out[:, :length] == idx).all()
+    start = max(0, length - 32)
+    for end in range(length, length + 60):
+        if end - start > 32:
+            start = end - 16
+        logits = model(out[:, start:end])[0][:, -1]
+        assert (logits.argmax(-1) == out[:, end]).all(), end
+
+
+def test_a_row_does_not_depend_on_the_batch():
+    model = make(SHAPES[1])
+    start = torch.tensor([[5, 6, 7]])
+    many = model.generate(start.expand(4, -1), 50, seed=3, top_p=0.9)
+    one = model.generate(start, 50, seed=3, top_p=0.9)
+    assert (many[:1] == one).all()
+    assert len({tuple(row) for row in many.tolist()}) == 4
+    assert (model.generate(start, 50, seed=4) != one).any()
+
+
+def test_banned_ids_never_come():
+    model = make(SHAPES[0])
+    banned = torch.arange(0, 97, 2)
+    out = model.generate(torch.tensor([[1]]), 200, temperature=5.0, banned=banned, seed=1)
+    assert (out % 2 == 1).all()
+
+
+@pytest.mark.parametrize(
+    "ours, theirs",
+    [
+        ({"temperature": 0.7}, "TemperatureLogitsWarper"),
+        ({"top_k": 5}, "TopKLogitsWarper"),
+        ({"top_p": 0.8}, "TopPLogitsWarper"),
+        ({"min_p": 0.1}, "MinPLogitsWarper"),
+        ({"repetition_penalty": 1.3}, "RepetitionPenaltyLogitsProcessor"),
+    ],
+)
+def test_filters_are_transformers_s(ours, theirs):
+    import transformers
+
+    torch.manual_seed(1)
+    logits, seen = torch.randn(6, 50) * 3, torch.randint(0, 50, (6, 9))
+    expected = getattr(transformers, theirs)(*ours.values())(seen, logits.clone())
+    got = filter_logits(logits, seen, **ours)
+    assert torch.equal(got.isinf(), expected.isinf())
+    assert torch.allclose(got.softmax(-1), expected.softmax(-1), atol=1e-6)
+
+
+def test_sampling_follows_the_distribution():
+    model = make((8, 64, 1, 1, 8))
+    start = torch.zeros(4000, 1, dtype=torch.long)
+    drawn = next(model.stream(start, 1, seed=1))
+    expected = model(start[:1])[0][0, 0].softmax(-1)
+    assert (torch.bincount(drawn, minlength=8) / 4000 - expected).abs().max() < 4 * math.sqrt(0.25 / 4000)
+
+
+def test_training_step_compiles_whole():
+    model = make(SHAPES[0]).train()
+    idx = torch.randint(0, 97, (2, 16))
+    want = model(idx, idx, keep_logits=False)[1]
+    want.backward()
+    gradients = [p.grad.clone() for p in model.parameters()]
+    model.zero_grad()
+    got = torch.compile(model, fullgraph=True, backend="aot_eager")(idx, idx, keep_logits=False)[1]
+    got.backward()
+    assert torch.allclose(got, want, atol=1e-6)
+    assert all(torch.allclose(p.grad, g, atol=1e-6) for p, g in zip(model.parameters(), gradients))
+    assert not any("_orig_mod" in name for name in model.state_dict())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
+def test_cuda_bfloat16_is_close():
+    model = make(SHAPES[1])
+    idx = torch.randint(0, 131, (2, 33))
+    want = model(idx[:, :-1], idx[:, 1:])[1]
+    with torch.autocast("cuda", torch.bfloat16):
+        got = model.cuda()(idx[:, :-1].cuda(), idx[:, 1:].cuda(), keep_logits=False)[1]
+    assert abs(got.cpu() - want) < 0.02

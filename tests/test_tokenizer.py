@@ -1,0 +1,119 @@
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+from conftest import ROOT, story
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from configurator import UserError
+from tokenizer import BYTES, SPECIALS, Tokenizer
+
+NATIVE = Tokenizer.build(Counter(story() + "\r\u2028"), min_count=2)
+BERT_WORDS = [*SPECIALS, *"的一是不了人。，“！a#1", *"un ##aff ##able ##ab want ##ed runn ##ing , . ##s e ##1".split(), "\u2028", "hello", "##é"]
+BERT = Tokenizer(BERT_WORDS)
+
+
+@given(st.text())
+@settings(max_examples=500)
+def test_round_trip_of_any_text(text):
+    assert NATIVE.decode(NATIVE.encode(text, allow_special=False)) == text
+
+
+@given(st.text(alphabet="却说[]SEPCL\n\r\u2028<0xE4>中😀", max_size=30))
+@settings(max_examples=500)
+def test_specials_in_the_text_are_read_as_tokens(text):
+    ids = NATIVE.encode(text)
+    assert NATIVE.decode(ids) == text.replace("[SEP]", "\n")
+    assert (ids == NATIVE.cls).sum() == text.count("[CLS]")
+
+
+@given(st.lists(st.integers(-5, 70000)))
+def test_decoding_never_raises(ids):
+    assert isinstance(NATIVE.decode(ids), str)
+    assert isinstance(BERT.decode(ids), str)
+
+
+def test_ids_are_one_look_up_a_character_or_bytes():
+    ids = NATIVE.encode("却说\n龘")
+    assert ids.dtype == np.uint16
+    assert [NATIVE.tokens[i] for i in ids] == ["却", "说", "[SEP]", *(f"<0x{b:02X}>" for b in "龘".encode())]
+    assert NATIVE.is_byte[ids].tolist() == [False] * 3 + [True] * 3
+    assert NATIVE.unknown("却龘龘") == {"龘": 2}
+    with pytest.raises(UnicodeEncodeError):
+        NATIVE.encode("\ud800")
+
+
+def test_file_round_trip_and_its_traps(tmp_path):
+    NATIVE.save(tmp_path / "vocab.txt")
+    assert Tokenizer.load(tmp_path / "vocab.txt").tokens == NATIVE.tokens  # with U+2028 and "\r" in it
+    text = "\n".join(BERT_WORDS)
+    for data in (text, "\ufeff" + text, text.replace("\n", "\r\n") + "\r\n"):
+        (tmp_path / "bert.txt").write_bytes(data.encode())
+        loaded = Tokenizer.load(tmp_path / "bert.txt")
+        assert loaded.tokens == BERT_WORDS and not loaded.native
+
+
+@pytest.mark.parametrize(
+    "tokens, words",
+    [
+        (["a", "b"], r"\[PAD\] \[UNK\]"),
+        ([*SPECIALS, "a", "b", "a"], "'a' stands on line 6 and on line 8"),
+        ([*SPECIALS, *map(str, range(65536))], "65,536 at most"),
+        ([*SPECIALS, *BYTES, "ab"], "line 262"),
+    ],
+)
+def test_what_is_no_vocabulary_is_named(tokens, words):
+    with pytest.raises(UserError, match=words):
+        Tokenizer(tokens)
+
+
+def test_missing_and_binary_files_are_named(tmp_path):
+    with pytest.raises(UserError, match="cannot read"):
+        Tokenizer.load(tmp_path / "none.txt")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="not UTF-8"):
+        Tokenizer.load(tmp_path / "binary")
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    from transformers import BertTokenizer
+
+    path = tmp_path_factory.mktemp("bert") / "vocab.txt"
+    path.write_bytes("\n".join(BERT_WORDS).encode())
+    return BertTokenizer(str(path))
+
+
+HARD = [
+    "unaffable wanted，running。", "Ünäffable É HELLO", "的a一1是 不\u3000了\u2028人", "a\u200bb\x00c\ufffdd", "##s #", "[SEP]的[CLS] [MASK]x[UNK]",
+    "ΑΣ Σ", "İ ﬁ ½ ①", "豈\U0002f800", "한국어 カナ ไทย", "e\u0301\u0301", "的\u0301一", "a" * 101, "\t\r\n", "x\ue000y", "«“”‘’…—」",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", HARD)
+def test_bert_ids_are_the_reference_s(reference, text):
+    assert BERT.encode(text).tolist() == reference(text, add_special_tokens=False).input_ids
+
+
+@given(st.text(alphabet=st.one_of(st.sampled_from("un affable,.的一é[SEP]#1\u200b"), st.characters(max_codepoint=0x3000, exclude_categories=["Cs", "Cn"]))))
+@settings(max_examples=300, deadline=None)
+def test_bert_ids_are_the_reference_s_on_random_text(reference, text):
+    assert BERT.encode(text).tolist() == reference(text, add_special_tokens=False).input_ids
+
+
+def test_bert_keeps_line_breaks_when_asked():
+    assert [BERT.tokens[i] for i in BERT.encode_lines("的一\n\n是")] == ["的", "一", "[SEP]", "[SEP]", "是"]
+    assert BERT.decode(BERT.encode_lines("hello want的\n是")) == "hello want的\n是"
+    assert BERT.unknown("的龘") == {"龘": 1}
+
+
+def test_shipped_vocabulary_is_what_its_command_makes():
+    sys.path.insert(0, str(ROOT / "vocab"))
+    import make
+
+    shipped = Tokenizer.load(ROOT / "vocab/chinese.txt")
+    assert len(make.gb2312()) == 7445
+    assert set(make.gb2312()) | set("…—“”‘’abc") < set(shipped.tokens)
+    assert shipped.native
