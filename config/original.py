@@ -15,7 +15,7 @@ epochs = 15
 
 optimizer = "adamw"
 learning_rate = 1.5e-4
-weight_decay = 0.01
+weight_decay = 0.0
 beta2 = 0.999
 warmup_iters = 2000
 lr_decay = "linear"
