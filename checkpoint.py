@@ -126,6 +126,7 @@ def _json_files(config: GPTConfig, tokenizer: Tokenizer) -> dict[str, dict]:
             "tokenizer_class": "PreTrainedTokenizerFast",
             "model_max_length": config.block_size,
             "clean_up_tokenization_spaces": False,
+            "split_digits": tokenizer.split_digits,  # ours: see Tokenizer
             **special,
         },
         "tokenizer.json": tokenizer_json(tokenizer),
@@ -153,6 +154,10 @@ def tokenizer_json(tokenizer: Tokenizer) -> dict:
         normalizer = {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": None,
                       "lowercase": True}  # fmt: skip
         pre_tokenizer = {"type": "BertPreTokenizer"}
+        if tokenizer.split_digits:
+            digits = "".join(re.escape(chr(code)) for code in range(0x110000) if chr(code).isdigit())
+            split = {"type": "Split", "pattern": {"Regex": f"[{digits}]"}, "behavior": "Isolated", "invert": False}
+            pre_tokenizer = {"type": "Sequence", "pretokenizers": [pre_tokenizer, split]}
         unspace = {"type": "Replace", "pattern": {"Regex": " (?![0-9A-Za-z])|(?<![0-9A-Za-z]) "}, "content": ""}
         decoder = {"type": "Sequence", "decoders": [line_break, {"type": "WordPiece", "prefix": "##", "cleanup": False},
                                                     {"type": "Fuse"}, unspace]}  # fmt: skip
@@ -220,12 +225,14 @@ def load_pretrained(folder, prefer: str = "best") -> GPT:
 def load_tokenizer(folder) -> Tokenizer:
     """The tokenizer of a checkpoint folder: vocab.txt, or the vocabulary in its tokenizer.json."""
     folder = Path(folder)
+    settings = _read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").exists() else {}
+    split_digits = settings.get("split_digits") is True
     if (folder / "vocab.txt").exists() or not (folder / "tokenizer.json").exists():
-        return Tokenizer.load(folder / "vocab.txt")
+        return Tokenizer.load(folder / "vocab.txt", split_digits)
     model = _read_json(folder / "tokenizer.json").get("model", {})
     if model.get("type") not in ("WordPiece", "BPE") or model.get("merges"):
         raise UserError(f"{folder / 'tokenizer.json'}: only BERT vocabularies and this project's own can be read")
-    return Tokenizer(sorted(model["vocab"], key=model["vocab"].get), name=str(folder / "tokenizer.json"))
+    return Tokenizer(sorted(model["vocab"], key=model["vocab"].get), split_digits, name=str(folder / "tokenizer.json"))
 
 
 def load_trainer_state(folder: Path) -> dict:
@@ -233,9 +240,9 @@ def load_trainer_state(folder: Path) -> dict:
     return _torch_load(folder / "trainer_state.pt")
 
 
-def read_config(folder: Path) -> GPTConfig:
-    """config.json -> GPTConfig. Raises UserError for what GPT-2 has and this model has not."""
-    path = Path(folder) / "config.json"
+def read_config(path: Path) -> GPTConfig:
+    """A config.json, or the one in a folder -> GPTConfig. Raises UserError for what GPT-2 has and this model has not."""
+    path = path / "config.json" if path.is_dir() else path
     values = _read_json(path)
     for name, allowed in FIXED.items():
         if values.get(name, allowed[0]) not in allowed:

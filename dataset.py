@@ -58,7 +58,7 @@ class Corpus:
             if sha256(path) != hashes[name]:
                 raise UserError(f"{path} is not the file that meta.json describes: edited, or another's. Prepare the text again.")
         bins = (np.memmap(folder / name, dtype="<u2", mode="r") for name in ("train.bin", "val.bin"))
-        return cls(folder, meta, Tokenizer.load(folder / "vocab.txt"), *bins)
+        return cls(folder, meta, Tokenizer.load(folder / "vocab.txt", meta["split_digits"]), *bins)
 
     @property
     def fingerprint(self) -> str:

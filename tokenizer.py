@@ -35,15 +35,17 @@ CJK = ((0x3400, 0x4DC0), (0x4E00, 0xA000), (0xF900, 0xFB00), (0x20000, 0x2A6E0),
 class Tokenizer:
     """A vocabulary and the two ways through it. tokens[i] is the token with id i."""
 
-    def __init__(self, tokens: list[str], name: str = "the vocabulary"):
-        """Raises UserError, saying which line of `name` is wrong, when the tokens are no vocabulary."""
-        self.tokens = list(tokens)
+    def __init__(self, tokens: list[str], split_digits: bool = False, name: str = "the vocabulary"):
+        """split_digits: under BERT's rules, each digit is a word of its own, as in the GPT2-Chinese line.
+        Raises UserError, saying which line of `name` is wrong, when the tokens are no vocabulary."""
+        self.tokens, self.split_digits = list(tokens), split_digits
         self._ids = {token: i for i, token in enumerate(self.tokens)}
         self.native = set(BYTES) <= self._ids.keys()
         self._check(name)
         self.unk, self.cls, self.sep = (self._ids[token] for token in ("[UNK]", "[CLS]", "[SEP]"))
         self.banned = np.array([self._ids[token] for token in ("[PAD]", "[UNK]", "[MASK]")])  # never to be written
         self.is_byte = np.array([token in BYTES for token in self.tokens]) & self.native  # (vocab_size,) bool
+        self.is_unknown = self.is_byte | (np.arange(self.vocab_size) == self.unk)  # what a character not held becomes
         self._special = re.compile("(" + "|".join(map(re.escape, SPECIALS)) + ")")
         if self.native:
             self._byte_ids = np.array([self._ids[byte] for byte in BYTES], dtype=np.uint16)  # byte -> id
@@ -57,7 +59,7 @@ class Tokenizer:
     # -- making one --------------------------------------------------------------------------------------------------
 
     @classmethod
-    def load(cls, path) -> "Tokenizer":
+    def load(cls, path, split_digits: bool = False) -> "Tokenizer":
         """Read a vocabulary file. Raises UserError when it is missing, not UTF-8, or no vocabulary."""
         try:
             with open(path, "rb") as file:
@@ -71,7 +73,7 @@ class Tokenizer:
             lines.pop()
         if all(line.endswith("\r") for line in lines):  # an editor on Windows has been here
             lines = [line[:-1] for line in lines]
-        return cls(lines, name=str(path))
+        return cls(lines, split_digits, name=str(path))
 
     @classmethod
     def build(cls, counts: Counter, min_count: int = 1) -> "Tokenizer":
@@ -105,6 +107,10 @@ class Tokenizer:
     @property
     def vocab_size(self) -> int:
         return len(self.tokens)
+
+    def __eq__(self, other) -> bool:
+        """Do both give the same ids?"""
+        return (self.tokens, self.split_digits) == (other.tokens, other.split_digits)
 
     def token_to_id(self, token: str) -> int:
         """The id of a token. Raises KeyError when there is none."""
@@ -183,7 +189,7 @@ class Tokenizer:
             character = chr(code)
             if _is_space(character):
                 kind[code] = SPACE
-            elif _is_punctuation(character):
+            elif _is_punctuation(character) or (self.split_digits and character.isdigit()):
                 kind[code] = ALONE
             if kind[code] == ALONE and unicodedata.normalize("NFD", character) != character:
                 kind[code] = WORD
@@ -196,11 +202,14 @@ class Tokenizer:
     def _spell_bert(self, run: str) -> list[int]:
         """The reference's rules for a piece of text -> ids."""
         kept = (c for c in run if not _is_removed(c))
-        spaced = "".join(f" {c} " if _is_cjk(c) else " " if _is_space(c) else c for c in kept)
-        bare = (c for c in unicodedata.normalize("NFD", spaced) if unicodedata.category(c) != "Mn")
+        spaced = "".join(f" {c} " if self._stands_alone(c) else " " if _is_space(c) else c for c in kept)
+        bare = (c for c in unicodedata.normalize("NFD", spaced) if _category(c) != "Mn")
         lower = "".join(c.lower() for c in bare)  # one by one: no final sigma in the reference
         words = "".join(f" {c} " if _is_punctuation(c) else c for c in lower).split(" ")
         return [i for word in words if word for i in self._pieces(word)]
+
+    def _stands_alone(self, character: str) -> bool:
+        return _is_cjk(character) or (self.split_digits and character.isdigit())
 
     def _pieces(self, word: str) -> list[int]:
         """The longest piece of the vocabulary that starts the word, then ##the longest that goes on, ...; or [UNK]."""
@@ -252,20 +261,51 @@ class Tokenizer:
             before = token
 
 
+# Python knows this year's Unicode, the reference that of 2015. These marks, format characters and punctuation have come
+# since, and to the reference they are letters like any other; the kind of three more has changed.
+_NEWER = """
+5c8-5c9 61d 7fd 890-891 897-89f 8ca-8e2 9fd-9fe a76 afa-aff b53-b55 c04 c3c c77 c84 d00 d3b-d3c d81 eba ece 180f
+1885-1886 1abf-1af0 1b4e-1b4f 1b7d-1b7f 1df6-1dfb 2e43-2e4f 2e52-2e5d 2e60-2e63 a82c a8c5 a8ff a9bd 10d24-10d27
+10d69-10d6e 10eab-10ead 10ecb-10ed0 10ef0-10eff 10f46-10f50 10f55-10f59 10f82-10f89 11070 11073-11074 110c2
+110cd 111cf 1123e 11241 1133b 113bb-113c0 113ce 113d0 113d2 113d4-113d5 113d7-113d8 113e1-113e2 11438-1143f
+11442-11444 11446 1144b-1144f 1145a-1145b 1145d-1145e 11660-1166c 116b9 1182f-11837 11839-1183b 1193b-1193c
+1193e 11943-11946 119d4-119d7 119da-119db 119e0 119e2 11a01-11a0a 11a33-11a38 11a3b-11a47 11a51-11a56
+11a59-11a5b 11a8a-11a96 11a98-11a9c 11a9e-11aa2 11b00-11b09 11b60 11b62-11b64 11b66 11be1 11c30-11c36
+11c38-11c3d 11c3f 11c41-11c45 11c70-11c71 11c92-11ca7 11caa-11cb0 11cb2-11cb3 11cb5-11cb6 11d31-11d36 11d3a
+11d3c-11d3d 11d3f-11d45 11d47 11d90-11d91 11d95 11d97 11df0 11ef3-11ef4 11ef7-11ef8 11f00-11f01 11f36-11f3a
+11f40 11f42-11f4f 11f5a 11fff 12ff1-12ff2 13430-13440 13447-13455 1611e-16129 1612d-1612f 16d6d-16d6f
+16e97-16e9a 16f4f 16fe2 16fe4 1cf00-1cf2d 1cf30-1cf46 1d127-1d128 1d25b-1d25c 1e000-1e006 1e008-1e018
+1e01b-1e021 1e023-1e024 1e026-1e02a 1e08f 1e130-1e136 1e2ae 1e2ec-1e2ef 1e4ec-1e4ef 1e5ee-1e5ef 1e5ff 1e6e3
+1e6e6 1e6ee-1e6ef 1e6f5 1e944-1e94a 1e95e-1e95f
+"""
+_CHANGED = {"\u166d": "Po", "\u1734": "Mn", "\U000111c9": "Po"}
+
+
+@lru_cache(maxsize=1)
+def _newer() -> frozenset[str]:
+    ranges = [[int(end, 16) for end in part.split("-")] for part in _NEWER.split()]
+    return frozenset(chr(code) for part in ranges for code in range(part[0], part[-1] + 1))
+
+
+def _category(character: str) -> str:
+    """The character's general category in the reference's Unicode."""
+    return _CHANGED.get(character) or ("Cn" if character in _newer() else unicodedata.category(character))
+
+
 def _is_cjk(character: str) -> bool:
     return any(start <= ord(character) < end for start, end in CJK)
 
 
 def _is_space(character: str) -> bool:
-    return character in "\t\n\r\u2028\u2029" or unicodedata.category(character) == "Zs"
+    return character in "\t\n\r\u2028\u2029" or _category(character) == "Zs"
 
 
 def _is_removed(character: str) -> bool:
-    """What the reference's clean-up drops: NUL, U+FFFD and control, format, private and unassigned characters."""
-    return character in "\0\ufffd" or (character not in "\t\n\r" and unicodedata.category(character)[0] == "C")
+    """What the reference's clean-up drops: NUL, U+FFFD and control, format and private characters."""
+    return character in "\0\ufffd" or (character not in "\t\n\r" and _category(character) in ("Cc", "Cf", "Co"))
 
 
 def _is_punctuation(character: str) -> bool:
     """Unicode punctuation, and all ASCII that is neither letter, digit, space nor control."""
-    return unicodedata.category(character)[0] == "P" or (character.isascii() and character.isprintable()
-                                                         and not character.isalnum() and character != " ")  # fmt: skip
+    symbol = character.isascii() and character.isprintable() and not character.isalnum() and character != " "
+    return symbol or _category(character)[0] == "P"

@@ -25,6 +25,7 @@ class Settings:
     resume: bool = False  # go on from the newest checkpoint in out_dir
     init_from: str = "scratch"  # or a folder with GPT-2 weights to start from, of the same vocabulary
     # the model
+    model_config: str = ""  # a GPT-2 config.json (GPT2-Chinese's too) to take the next four from
     n_layer: int = 12  # transformer blocks
     n_head: int = 12  # attention heads a block
     n_embd: int = 768  # width
@@ -58,6 +59,7 @@ class Settings:
     device: str = "auto"  # cpu, cuda, cuda:1, mps; auto: the best there is
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the products; weights are float32
     compile: bool = True  # torch.compile, where it works
+    checkpoint_activations: bool = False  # less memory for more time: compute each block again in the backward pass
     seed: int = 1337  # of the weights, the order of the text and the dropout
 
     def __post_init__(self):
@@ -98,6 +100,7 @@ from runlog import RunLog
 
 def main(s: Settings) -> None:
     """One run, from the settings to the last checkpoint."""
+    s = with_model_config(s)
     rank, world = join_processes()
     device = pick_device(s.device)
     dtype = pick_dtype(s.dtype, device)
@@ -108,6 +111,7 @@ def main(s: Settings) -> None:
     torch.manual_seed(s.seed + rank)
 
     model = build_model(s, corpus, resume_from).to(device)
+    model.checkpoint_activations = s.checkpoint_activations
     optimizers = Optimizers(model, s)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
     windows = Windows(corpus.train, s.block_size, s.stride, s.seed)
@@ -220,6 +224,14 @@ def join_processes() -> tuple[int, int]:
     return dist.get_rank(), dist.get_world_size()
 
 
+def with_model_config(s: Settings) -> Settings:
+    """The settings with the model's shape out of --model_config, if there is one. (Its vocabulary is the text's.)"""
+    if not s.model_config:
+        return s
+    shape = checkpoint.read_config(Path(s.model_config))
+    return replace(s, **{name: getattr(shape, name) for name in ("n_layer", "n_head", "n_embd", "block_size")})
+
+
 def find_resume(s: Settings, out: Path) -> Path | None:
     """The checkpoint to go on from. Raises UserError rather than write over a run."""
     found = checkpoint.checkpoints(out)
@@ -240,7 +252,7 @@ def build_model(s: Settings, corpus: Corpus, resume_from: Path | None) -> GPT:
     if not resume_from and s.init_from == "scratch":
         return GPT(GPTConfig(vocab_size, s.block_size, s.n_layer, s.n_head, s.n_embd, s.dropout))
     source = resume_from or checkpoint.find_checkpoint(s.init_from)
-    if checkpoint.load_tokenizer(source).tokens != corpus.tokenizer.tokens:
+    if checkpoint.load_tokenizer(source) != corpus.tokenizer:
         raise UserError(
             f"{source} has another vocabulary than {s.data_dir}."
             f" Prepare the text with --vocab={(source / 'vocab.txt').as_posix()}"

@@ -18,4 +18,4 @@ warmup_iters = 50
 
 log_interval = 50
 eval_interval = 200
-compile = False  # compiling would take a tenth of the time and gain less
+compile = False  # it needs a C++ compiler, which a laptop may not have

@@ -30,7 +30,10 @@ def folder(tmp_path):
     return tmp_path / "ckpt-00000001"
 
 
-@pytest.mark.parametrize("tokenizer", [NATIVE, Tokenizer(BERT_WORDS)], ids=["native", "bert"])
+DIGITS = Tokenizer([*BERT_WORDS, "11", "12", "2"], split_digits=True)
+
+
+@pytest.mark.parametrize("tokenizer", [NATIVE, Tokenizer(BERT_WORDS), DIGITS], ids=["native", "bert", "bert, digits"])
 def test_transformers_opens_it_with_the_same_logits_ids_and_text(tokenizer, tmp_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
@@ -43,6 +46,7 @@ def test_transformers_opens_it_with_the_same_logits_ids_and_text(tokenizer, tmp_
     assert (logits - model(idx)[0]).abs().max() < 1e-4
     ids = words(TEXT, add_special_tokens=False).input_ids
     assert ids == tokenizer.encode(TEXT).tolist()
+    assert load_tokenizer(tmp_path / "m") == tokenizer
     if not tokenizer.native:
         ids = tokenizer.encode("hello want的一 ##a unaffable，的hello 1\n").tolist()
     assert words.decode(ids) == tokenizer.decode(ids)

@@ -9,11 +9,23 @@ import pytest
 from conftest import ROOT, script, story
 
 import prepare
+from configurator import UserError
 from dataset import Corpus
-from prepare import clean, hold_out, split_by_size, split_chapters
+from prepare import LONGEST, Cleaner, Settings, hold_out, split_by_size, split_chapters
 from tokenizer import Tokenizer
 
 BOOK = story()
+
+
+def clean(text: str, **settings) -> str:
+    return "".join(Cleaner(Settings(**settings)).blocks([text]))
+
+
+def chapters_of(text: str) -> list[str]:
+    return [chapter.strip("\n") for chapter in split_chapters([text])]
+
+
+CHAPTERS = chapters_of(clean(BOOK))
 
 
 def run(folder, *arguments, **kwargs):
@@ -30,31 +42,11 @@ def test_nothing_but_the_named_is_lost(tmp_path):
     (tmp_path / "book.txt").write_text("\ufeff\u3000\u3000" + BOOK.replace("\n", "\r\n\r\n\u3000\u3000") + "\x07\u200b", encoding="utf-8", newline="")
     done = run(tmp_path, "book.txt", "--out_dir=data/x")
     corpus = Corpus.open(tmp_path / "data/x")
-    assert text_of(corpus) == Counter(chapter.strip() for chapter in split_chapters(clean(BOOK)[0]))
-    assert "12, from 第1回" in done.stdout and "held out   1 chapters" in done.stdout
+    assert text_of(corpus) == Counter(CHAPTERS)
+    assert "12, 12 of them with a heading: 第1回" in done.stdout and "held out   1 chapters" in done.stdout
     meta = corpus.meta
     assert meta["train_characters"] + meta["val_characters"] == sum(len(c) for c in text_of(corpus).elements())
     assert meta["sources"][0]["encoding"] == "utf-8-sig" and meta["settings"]["seed"] == 1337
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gb18030", "gbk"])
-def test_encodings_are_told_apart(tmp_path, encoding):
-    (tmp_path / "book.txt").write_text(BOOK, encoding=encoding)
-    run(tmp_path, "book.txt")
-    assert text_of(Corpus.open(tmp_path / "data/novel")) == Counter(split_chapters(clean(BOOK)[0]))
-
-
-def test_all_formats_give_the_same_bins(tmp_path):
-    chapters = split_chapters(clean(BOOK)[0])
-    (tmp_path / "a.txt").write_text(BOOK, encoding="utf-8")
-    (tmp_path / "b.json").write_text(json.dumps(chapters), encoding="utf-8")
-    (tmp_path / "c.json").write_text("[" + ",".join(f'"{chapter}"' for chapter in chapters) + "]", encoding="utf-8")  # raw line breaks
-    (tmp_path / "d.jsonl").write_text("\n".join(json.dumps({"text": chapter}) for chapter in chapters), encoding="utf-8")
-    bins = set()
-    for name in ("a.txt", "b.json", "c.json", "d.jsonl"):
-        run(tmp_path, name)
-        bins.add((tmp_path / "data/novel/train.bin").read_bytes())
-    assert len(bins) == 1
 
 
 def test_several_files_and_folders(tmp_path):
@@ -81,7 +73,7 @@ def test_a_bert_vocabulary_keeps_paragraphs_and_counts_unknowns(tmp_path):
     done = run(tmp_path, "a.txt", "--vocab=bert.txt")
     assert "[UNK]: 樵" in done.stdout
     corpus = Corpus.open(tmp_path / "data/novel")
-    assert (corpus.train == corpus.tokenizer.sep).sum() + (corpus.val == corpus.tokenizer.sep).sum() == clean(BOOK)[0].count("\n") - 11
+    assert (corpus.train == corpus.tokenizer.sep).sum() + (corpus.val == corpus.tokenizer.sep).sum() == sum(chapter.count("\n") for chapter in CHAPTERS)
 
 
 def test_no_arguments_takes_the_user_s_novel_before_the_classic(tmp_path):
@@ -104,8 +96,10 @@ def test_without_the_package_index_it_says_what_to_do(tmp_path):
         ("empty.txt", b"", "empty"),
         ("blank.txt", b" \n\r\n", "empty"),
         ("bad.txt", b"abc\xff\xff\xff", "byte 3"),
-        ("bad.json", b"[1, 2]", "list of strings"),
-        ("bad.json", b"{", "bad.json"),
+        ("folder/none.txt", None, "does not exist"),
+        ("a.txt --drop_lines=(", b"abc", "not a regular expression"),
+        ("bad.json", b"[1, 2]", "a string or"),
+        ("bad.json", b"{}", "list of strings"),
         ("bad.jsonl", b'{"x": 1}', "bad.jsonl"),
         ("a.txt --encoding=klingon", b"abc", "no such encoding"),
         ("a.txt --vocab=none", b"abc\n" * 9, "cannot read the vocabulary"),
@@ -128,36 +122,108 @@ PROSE = ["第一次见面时他笑了。", "第三回合，两人又斗在一处
 
 @pytest.mark.parametrize("line", HEADINGS)
 def test_headings(line):
-    assert len(split_chapters(f"开头。\n结束。\n{line}\n正文。\n正文。")) == 2
+    assert len(chapters_of(f"开头。\n结束。\n{line}\n正文。\n正文。")) == 2
 
 
 @pytest.mark.parametrize("line", PROSE)
 def test_prose_is_no_heading(line):
-    assert len(split_chapters(f"开头。\n结束。\n{line}\n正文。\n正文。")) == 1
+    assert len(chapters_of(f"开头。\n结束。\n{line}\n正文。\n正文。")) == 1
 
 
 def test_a_heading_without_text_goes_to_the_next_chapter():
-    assert split_chapters("第一卷 风\n第一章 雨\n正文。\n第二章 雪\n正文。") == ["第一卷 风\n第一章 雨\n正文。", "第二章 雪\n正文。"]
+    assert chapters_of("第一卷 风\n第一章 雨\n正文。\n第二章 雪\n正文。") == ["第一卷 风\n第一章 雨\n正文。", "第二章 雪\n正文。"]
 
 
-def test_without_headings_the_text_is_cut_at_paragraphs(tmp_path):
-    text = "\n".join(f"这是第{i}段的文字，没有标题。" for i in range(2000))
-    pieces = split_by_size(text)
-    assert "\n".join(pieces) == text and max(map(len, pieces)) <= 10000
-    assert "".join(split_by_size("字" * 20001)) == "字" * 20001
-    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
-    assert "no headings found" in run(tmp_path, "a.txt").stdout
+def test_a_table_of_contents_is_one_document():
+    contents = "\n".join(f"第{i}章 题目" for i in range(1, 41))
+    text = f"书名\n{contents}\n" + "\n".join(f"第{i}章 题目\n正文。" for i in range(1, 41))
+    assert chapters_of(text)[:3] == ["书名", contents, "第1章 题目\n正文。"] and len(chapters_of(text)) == 42
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 10**6])
+def test_blocks_do_not_matter(size):
+    """A file that comes in pieces is cleaned and cut as one that comes whole."""
+    text = "\ufeff" + BOOK.replace("\n", "\r\n\r\n\u3000") + "\r第一卷\r\r" + BOOK
+    pieces = [text[i : i + size] for i in range(0, len(text), size)]
+    cleaner = Cleaner(Settings())
+    assert list(split_chapters(cleaner.blocks(pieces))) == list(split_chapters([clean(text)]))
+    whole = Cleaner(Settings())
+    "".join(whole.blocks([text]))
+    assert cleaner.removed == whole.removed
+
+
+def test_a_long_text_without_headings_is_cut_at_paragraphs(tmp_path):
+    text = "".join(f"这是第{i}段的文字，没有标题。\n" for i in range(300_000))
+    pieces = list(split_chapters([text[i : i + 10**5] for i in range(0, len(text), 10**5)]))
+    assert "".join(pieces) == text and max(map(len, pieces)) < LONGEST and all(piece.endswith("\n") for piece in pieces)
+    assert "".join(split_by_size("字" * 20001, 5000)) == "字" * 20001
+    (tmp_path / "a.txt").write_text(text[:4000], encoding="utf-8")
+    assert "no headings found, so the text was cut into" in run(tmp_path, "a.txt").stdout
+    assert 15 <= Corpus.open(tmp_path / "data/novel").meta["chapters"] <= 25
+
+
+def test_cleaning_is_counted_and_can_be_switched_off():
+    dirty = "\ufeff第一章\r\n\r\n\u3000\u3000甲\u200b“Ａ” \x07乙…—\r\n看书就上某网\r\n"
+    assert clean(dirty) == "第一章\n甲“Ａ” 乙…—\n看书就上某网\n"
+    assert clean(dirty, control=False) == "\ufeff第一章\n甲\u200b“Ａ” \x07乙…—\n看书就上某网\n"
+    assert clean(dirty, indent=False) == "第一章\n\u3000\u3000甲“Ａ” 乙…—\n看书就上某网\n"
+    assert clean(dirty, blank_lines=False) == "第一章\n\n甲“Ａ” 乙…—\n看书就上某网\n\n"
+    assert clean(dirty, drop_lines="就上.*网$") == "第一章\n甲“Ａ” 乙…—\n"
+    cleaner = Cleaner(Settings(drop_lines="就上.*网$"))
+    "".join(cleaner.blocks([dirty]))
+    assert dict(cleaner.removed) == {"carriage returns": 4, "control characters": 3, "dropped lines": 1, "line ends": 0, "indents": 1, "blank lines": 2}
+
+
+def test_simplify(monkeypatch):
+    pytest.importorskip("opencc")
+    assert clean("風雲際會，“愛”", simplify=True).strip() == "风云际会，“爱”"
+
+
+def test_simplify_without_its_package_is_a_clear_error(monkeypatch):
+    monkeypatch.setitem(sys.modules, "opencc", None)
+    with pytest.raises(UserError, match="pip install opencc"):
+        Cleaner(Settings(simplify=True))
+
+
+def test_the_report_lists_the_headings(tmp_path):
+    (tmp_path / "a.txt").write_text(BOOK, encoding="utf-8")
+    report = run(tmp_path, "a.txt", "--report").stdout
+    assert all(chapter.partition("\n")[0] in report for chapter in CHAPTERS)
+
+
+def test_a_failed_call_leaves_the_old_set(tmp_path):
+    (tmp_path / "a.txt").write_text(BOOK, encoding="utf-8")
+    run(tmp_path, "a.txt")
+    before = Corpus.open(tmp_path / "data/novel").fingerprint
+    (tmp_path / "bad.txt").write_bytes(BOOK.encode() + b"\xff\xff")
+    run(tmp_path, "a.txt", "bad.txt", check=2)
+    assert Corpus.open(tmp_path / "data/novel").fingerprint == before
+    assert not (tmp_path / "data/novel/next").exists()
 
 
 def test_hold_out_is_whole_chapters_from_all_over():
-    chapters = ["字" * n for n in (100, 120, 80, 110, 90) * 20]
+    lengths = [100, 120, 80, 110, 90] * 20
     for seed in range(5):
-        chosen = hold_out(chapters, 0.1, seed)
-        assert abs(sum(len(chapters[i]) for i in chosen) / sum(map(len, chapters)) - 0.1) < 0.02
-        assert max(chosen) - min(chosen) > 30
-    assert hold_out(chapters, 0.1, 1) == hold_out(chapters, 0.1, 1) != hold_out(chapters, 0.1, 2)
-    assert len(hold_out(["a", "b"], 0.05, 0)) == 1
+        chosen = hold_out(lengths, 0.1, seed)
+        assert abs(sum(lengths[i] for i in chosen) / sum(lengths) - 0.1) < 0.02
+        assert chosen == sorted(set(chosen)) and max(chosen) - min(chosen) > 30
+    assert hold_out(lengths, 0.1, 1) == hold_out(lengths, 0.1, 1) != hold_out(lengths, 0.1, 2)
+    assert len(hold_out([1, 1], 0.05, 0)) == 1
 
 
-def test_counts():
-    assert prepare.count_characters(["aab", "b\n"]) == {"a": 2, "b": 2, "\n": 1}
+def test_the_vocabulary_is_the_training_chapters(tmp_path):
+    """Held-out chapters are not looked at, not even for their characters."""
+    (tmp_path / "a.txt").write_text(BOOK, encoding="utf-8")
+    run(tmp_path, "a.txt", "--min_count=3")
+    corpus = Corpus.open(tmp_path / "data/novel")
+    counts = Counter(corpus.tokenizer.decode(corpus.train).replace("[CLS]", ""))
+    assert set(corpus.tokenizer.tokens[261:]) == {c for c, n in counts.items() if n >= 3 and c != "\n"}
+
+
+def test_digits_one_by_one(tmp_path):
+    (tmp_path / "bert.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "12", "##2", "1", "2", *sorted(set(BOOK) - set("\n 12"))]), encoding="utf-8")
+    (tmp_path / "a.txt").write_text(BOOK, encoding="utf-8")
+    run(tmp_path, "a.txt", "--vocab=bert.txt", "--split_digits")
+    corpus = Corpus.open(tmp_path / "data/novel")
+    assert corpus.tokenizer.split_digits
+    assert not np.isin(np.concatenate((corpus.train, corpus.val)), [5, 6]).any()

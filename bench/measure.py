@@ -1,0 +1,76 @@
+"""What the benchmarks share: taking turns, the machine's floor, the table. Each row is a dict:
+
+    {"what": ..., "ours": 12.3, "unit": "tokens/s", "peer": 4.5, "other": "transformers"}     peer and other where there is one
+"""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from machine import device_name, pick_device, pick_dtype  # noqa: E402
+
+
+def side_by_side(rounds: int, *calls) -> list[float]:
+    """The median seconds of each call, taken in turn (A B A B ...) after a warm-up of each, so that noise meets all alike."""
+    for call in calls:
+        call()
+    times = [[] for _ in calls]
+    for _ in range(rounds):
+        for call, taken in zip(calls, times):
+            began = time.perf_counter()
+            call()
+            taken.append(time.perf_counter() - began)
+    return [statistics.median(taken) for taken in times]
+
+
+def matmul_rate(device: torch.device, size: int = 2048) -> float:
+    """What this machine multiplies, in FLOP/s, in the precision that training uses here: the floor under a training step."""
+    a = torch.randn(size, size, device=device).to(pick_dtype("auto", device))
+    (seconds,) = side_by_side(15, lambda: (a @ a)[0, 0].item())
+    return 2 * size**3 / seconds
+
+
+def process(*command: str, cwd=ROOT) -> tuple[float, float]:
+    """Run a Python command. Returns its processor seconds and, where the system tells, its peak memory in MiB."""
+    before = os.times()
+    child = subprocess.Popen([sys.executable, *command], cwd=cwd, stdout=subprocess.DEVNULL)
+    if not hasattr(os, "wait4"):  # Windows
+        child.wait()
+        return float("nan"), float("nan")
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    assert child.returncode == 0, f"{command} left with {child.returncode}"
+    after = os.times()
+    seconds = after.children_user + after.children_system - before.children_user - before.children_system
+    return seconds, usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def table(rows: list[dict]) -> str:
+    """Rows as Markdown. The ratio says how many times better ours is (a rate: higher; seconds, memory: lower)."""
+    lines = ["| what | ours | other | ratio |", "|---|---|---|---|"]
+    for row in rows:
+        other = ratio = ""
+        if "peer" in row:
+            better = row["peer"] / row["ours"] if row["unit"] in ("s", "MiB") else row["ours"] / row["peer"]
+            other, ratio = f"{row['other']}: {row['peer']:,.4g}", f"{better:.2f}"
+        lines.append(f"| {row['what']} | {row['ours']:,.4g} {row['unit']} | {other} | {ratio} |")
+    return "\n".join(lines)
+
+
+def show(rows: list[dict], json_file: str = "") -> None:
+    """Print the machine and the table; with json_file, write both there too."""
+    device = pick_device()
+    machine = f"{device_name(device)}, {platform.processor() or platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
+    print(f"{machine}\n\n{table(rows)}")
+    if json_file:
+        Path(json_file).write_text(json.dumps({"machine": machine, "rows": rows}, indent=2), encoding="utf-8")
