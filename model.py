@@ -79,12 +79,9 @@ class CausalSelfAttention(nn.Module):
         # softmax(q kᵀ / √D) v without storing the (T, T) weights: FlashAttention (Dao et al. 2022) where there is one.
         # is_causal aligns its triangle to the upper left, so a piece that comes after cached positions
         # needs its own mask; a single new token sees everything and needs none.
-        mask = None
-        if past and T > 1:
-            mask = torch.ones(T, past + T, dtype=torch.bool, device=x.device).tril(past)
-        y = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0, is_causal=not past and T > 1
-        )
+        mask = torch.ones(T, past + T, dtype=torch.bool, device=x.device).tril(past) if past and T > 1 else None
+        dropout = self.dropout if self.training else 0.0
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=not past and T > 1)
         y = y.transpose(1, 2).reshape(B, T, C)  # the heads side by side again
         return self.resid_dropout(self.c_proj(y))
 
@@ -227,8 +224,8 @@ class GPT(nn.Module):
         The filters are `filter_logits`'s.
         """
         B, block, device = idx.size(0), self.config.block_size, idx.device
-        seed = torch.seed() if seed is None else seed
-        rows = [torch.Generator().manual_seed((seed * 2**20 + i) % 2**63) for i in range(B)]
+        first = (torch.seed() if seed is None else seed) * 2**20
+        rows = [torch.Generator().manual_seed((first + i) % 2**63) for i in range(B)]
         # one number in [0, 1) a row and token, drawn before the loop so that no step waits for the host
         uniform = torch.stack([torch.rand(max_new_tokens, generator=g) for g in rows]).mul(1 - 2**-20).to(device)
         cache = KVCache(self.config, B, block, dtype=self.transformer.wte.weight.dtype, device=device)
@@ -252,7 +249,7 @@ class GPT(nn.Module):
                 piece = idx[:, -max(1, block // 2) :]
 
     def generate(self, idx: torch.Tensor, max_new_tokens: int, **settings) -> torch.Tensor:
-        """idx (B, T) -> (B, T + max_new_tokens). The settings are those of `stream`."""
+        """idx (B, T) -> (B, T + max_new_tokens). The settings are `stream`'s."""
         return torch.cat((idx, *(token[:, None] for token in self.stream(idx, max_new_tokens, **settings))), dim=1)
 
 
@@ -310,8 +307,7 @@ def chunked_cross_entropy(
 class ChunkedCrossEntropy(torch.autograd.Function):
     """The gradients are taken in the forward pass, while a chunk's logits are at hand: nothing is computed twice.
 
-    (The idea is Liger Kernel's fused linear cross entropy, Hsu et al. 2024.) The products run in `dtype`, everything
-    between them in fp32 (fp64 for fp64 input).
+    (Liger Kernel's idea, Hsu et al. 2024.) The products run in `dtype`, all between them in fp32 (fp64 for fp64 input).
     """
 
     @staticmethod
@@ -322,25 +318,23 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         counted = targets != IGNORE
         count = counted.sum().clamp(min=1)
         loss = torch.zeros((), dtype=wide, device=x.device)
-        if need_grad:
-            grad_x = torch.empty_like(x)
-            grad_head = torch.zeros_like(head, dtype=wide)
+        grad_x, grad_head = torch.empty_like(x) if need_grad else None, None
         for start in range(0, x.size(0), chunk):
             rows = slice(start, start + chunk)
-            x_rows = x[rows].to(dtype)
-            keep = counted[rows, None]
+            x_rows, keep = x[rows].to(dtype), counted[rows, None]
             target = targets[rows, None].where(keep, 0)
             logits = (x_rows @ weight.t()).to(wide)  # (chunk, padded V)
             logits[:, vocab_size:] = -math.inf  # the padding takes no part
-            log_total = logits.logsumexp(1, keepdim=True)
+            probability = logits.softmax(1)
+            # log Σ exp, by way of the likeliest token: the exponentials are taken once
+            log_total = logits.amax(1, keepdim=True) - probability.amax(1, keepdim=True).log()
             loss += ((log_total - logits.gather(1, target)) * keep).sum()
-            if need_grad:
-                # d loss / d logits = softmax(logits) - onehot(target), and 0 in rows that are not counted
-                delta = logits.sub_(log_total).exp_().mul_(keep)
-                delta.scatter_add_(1, target, -keep.to(wide))
-                delta = delta.to(dtype)
+            if need_grad:  # d loss / d logits = softmax - onehot(target), and 0 in rows that are not counted
+                probability.scatter_add_(1, target, -torch.ones_like(target, dtype=wide))
+                delta = probability.mul_(keep).to(dtype)
                 grad_x[rows] = delta @ weight
-                grad_head += delta.t() @ x_rows
+                part = (delta.t() @ x_rows).to(wide)
+                grad_head = part if grad_head is None else grad_head.add_(part)
         if need_grad:
             ctx.save_for_backward(grad_x, grad_head, count)
             ctx.head_dtype = head.dtype

@@ -140,10 +140,10 @@ def plot_losses(metrics: list[dict], path: Path) -> None:
     figure.savefig(path)
 
 
-def smooth(values, half_life: float = 10) -> list[float]:
-    """Exponential moving average."""
-    out, average, keep = [], values[0], 0.5 ** (1 / half_life)
+def smooth(values) -> list[float]:
+    """Exponential moving average with a half-life of a 30th of the curve, without the pull of its first value."""
+    out, total, weight, keep = [], 0.0, 0.0, 0.5 ** (30 / len(values))
     for value in values:
-        average = keep * average + (1 - keep) * value
-        out.append(average)
+        total, weight = keep * total + value, keep * weight + 1
+        out.append(total / weight)
     return out

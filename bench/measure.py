@@ -33,11 +33,20 @@ def side_by_side(rounds: int, *calls) -> list[float]:
     return [statistics.median(taken) for taken in times]
 
 
-def matmul_rate(device: torch.device, size: int = 2048) -> float:
-    """What this machine multiplies, in FLOP/s, in the precision that training uses here: the floor under a training step."""
-    a = torch.randn(size, size, device=device).to(pick_dtype("auto", device))
-    (seconds,) = side_by_side(15, lambda: (a @ a)[0, 0].item())
-    return 2 * size**3 / seconds
+MATMUL_FLOP = 20 * 2 * 2048**3
+
+
+def matmul(device: torch.device):
+    """A call that multiplies MATMUL_FLOP, in the precision that training uses here: the floor under a training step. To be
+    measured in turn with the steps, for a shared machine's rate is another from minute to minute."""
+    a = torch.randn(2048, 2048, device=device).to(pick_dtype("auto", device))
+
+    def call():
+        for _ in range(20):
+            product = a @ a
+        return product[0, 0].item()
+
+    return call
 
 
 def process(*command: str, cwd=ROOT) -> tuple[float, float]:

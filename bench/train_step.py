@@ -30,7 +30,7 @@ settings = configure(Settings) if __name__ == "__main__" else None  # before the
 import importlib.util
 
 import torch
-from measure import matmul_rate, show, side_by_side
+from measure import MATMUL_FLOP, matmul, show, side_by_side
 
 from machine import pick_device, pick_dtype
 from model import GPT, GPTConfig
@@ -83,8 +83,9 @@ def rows(s: Settings) -> list[dict]:
         shape = GPT2Config(vocab_size=VOCAB, n_positions=T, attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0)
         steps["transformers, fp32"] = stepper(GPT2LMHeadModel(shape), lambda m: m(x, labels=x).loss, False)
 
-    seconds = dict(zip(steps, side_by_side(s.rounds, *steps.values())))
-    rate, floor = B * T / seconds["ours"], matmul_rate(device)
+    *taken, multiplying = side_by_side(s.rounds, *steps.values(), matmul(device))
+    seconds = dict(zip(steps, taken))
+    rate, floor = B * T / seconds["ours"], MATMUL_FLOP / multiplying
     share = rate * GPT(GPTConfig(VOCAB, T)).flops_per_token() / floor
     name = f"GPT-2 small, {B} x {T}, {str(dtype).removeprefix('torch.')}" + (", compiled" if s.compile else "")
     found = [

@@ -16,6 +16,6 @@ adamw_learning_rate = 6e-3
 weight_decay = 0.2
 warmup_iters = 50
 
-log_interval = 50
+log_interval = 20
 eval_interval = 200
 compile = False  # it needs a C++ compiler, which a laptop may not have

@@ -33,10 +33,11 @@ def reference(model):
     return other
 
 
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-4), (torch.float64, 1e-10)])
-def test_logits_loss_and_gradients_are_gpt2_s(shape, dtype, tolerance):
-    model = make(shape).to(dtype)
+def test_logits_loss_and_gradients_are_gpt2_s(shape, dtype, tolerance, seed):
+    model = make(shape, seed).to(dtype)
     other = reference(model)
     idx = torch.randint(0, shape[0], (3, shape[1]))
     targets = torch.randint(0, shape[0], (3, shape[1]))
@@ -156,6 +157,20 @@ def test_sampling_follows_the_distribution():
     drawn = next(model.stream(start, 1, seed=1))
     expected = model(start[:1])[0][0, 0].softmax(-1)
     assert (torch.bincount(drawn, minlength=8) / 4000 - expected).abs().max() < 4 * math.sqrt(0.25 / 4000)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_computing_activations_again_changes_nothing(dropout):
+    model = make(SHAPES[1], dropout=dropout).train()
+    idx = torch.randint(0, 131, (2, 32))
+    gradients = []
+    for again in (False, True):
+        model.checkpoint_activations = again
+        model.zero_grad()
+        torch.manual_seed(5)
+        model(idx, idx, keep_logits=False)[1].backward()
+        gradients.append([p.grad.clone() for p in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients))
 
 
 def test_training_step_compiles_whole():

@@ -142,6 +142,18 @@ def test_fine_tuning_from_a_folder_with_a_shorter_block(whole, workplace):
     assert first < 4, "it starts from what the other had learned, not from chance (5.9)"
 
 
+def test_the_original_s_model_json(workplace):
+    """GPT2-Chinese's config/model_config_small.json in small: its shape is taken, its vocabulary size is the text's."""
+    shape = {"initializer_range": 0.02, "layer_norm_epsilon": 1e-05, "n_ctx": 24, "n_embd": 24, "n_head": 3, "n_layer": 1,
+             "n_positions": 24, "vocab_size": 13317}  # fmt: skip
+    (workplace / "shape.json").write_text(json.dumps(shape))
+    arguments = [*TINY, "--out_dir=out/shaped", "--model_config=shape.json", "--max_iters=5"]
+    assert "1 layers, 3 heads, width 24, context 24" in script("train.py", *arguments, cwd=workplace).stdout
+    assert checkpoint.load_pretrained(workplace / "out/shaped").config.vocab_size == Corpus.open(workplace / "data/novel").tokenizer.vocab_size
+    (workplace / "shape.json").write_text(json.dumps({**shape, "activation_function": "relu"}))
+    assert "activation_function" in script("train.py", *arguments, cwd=workplace, check=2).stderr
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
