@@ -18,6 +18,7 @@ import ast
 import inspect
 import operator
 import os
+import re
 import sys
 import types
 import typing
@@ -57,6 +58,14 @@ def run(main, settings) -> None:
         sys.exit(1)
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else error)
+    except Exception as error:
+        # torch.OutOfMemoryError on a GPU, a RuntimeError on a CPU; known by their words, for torch may not be loaded here
+        if not isinstance(error, MemoryError) and not re.search("out of memory|can't allocate memory", str(error)):
+            raise
+        _fail(
+            f"out of memory ({str(error).splitlines()[0][:120] if str(error) else 'MemoryError'}).\nLess is needed with a smaller"
+            " --batch_size (raise --gradient_accumulation_steps to match), a smaller --block_size, or --checkpoint_activations."
+        )
 
 
 def _fail(message) -> typing.NoReturn:

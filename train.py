@@ -140,9 +140,11 @@ def main(s: Settings) -> None:
     stop = StopSignal()
     step, elapsed_before, began = state["step"], state["seconds"], time.perf_counter()
     seconds = lambda: elapsed_before + time.perf_counter() - began  # noqa: E731
+    progress = agree(limits.progress(step, seconds()), device, world)  # from 0 to 1
+    asked_to_stop = 0  # by which signal
     last_log = (time.perf_counter(), step)
-    while limits.progress(step, seconds()) < 1 and not stop.asked(device, world):
-        rate = learning_rate(s, step, limits.progress(step, seconds()))
+    while progress < 1 and not asked_to_stop:
+        rate = learning_rate(s, step, progress)
         optimizers.set_rate(rate)
         model.train()
         loss_sum = torch.zeros((), device=device)
@@ -150,13 +152,17 @@ def main(s: Settings) -> None:
             first = state["windows"] + (micro * world + rank) * s.batch_size
             x, y = (to_device(array, device) for array in windows.batch(first, s.batch_size))
             last = micro == micro_steps - 1
-            with autocast, nullcontext() if last or world == 1 else trained.no_sync():
-                _, loss = trained(x, y, keep_logits=False)
+            with nullcontext() if last or world == 1 else trained.no_sync():
+                with autocast:
+                    _, loss = trained(x, y, keep_logits=False)
                 scaler.scale(loss / micro_steps).backward()
             loss_sum += loss.detach() / micro_steps
         grad_norm = optimizers.step(scaler, s.grad_clip)
         step += 1
         state["windows"] += windows_a_step
+        tokens = state["windows"] * s.block_size
+        progress = agree(limits.progress(step, seconds()), device, world)
+        asked_to_stop = int(agree(stop.number, device, world))
 
         if step % s.log_interval == 0:
             loss = reduce_mean(loss_sum, world).item()
@@ -168,19 +174,18 @@ def main(s: Settings) -> None:
             now = time.perf_counter()
             tokens_per_s = tokens_a_step * (step - last_log[1]) / (now - last_log[0])
             last_log = (now, step)
-            log.measure(step, tokens=step * tokens_a_step, loss=loss, lr=rate * s.learning_rate, grad_norm=grad_norm.item(),
+            log.measure(step, tokens=tokens, loss=loss, lr=rate * s.learning_rate, grad_norm=grad_norm.item(),
                         tokens_per_s=round(tokens_per_s))  # fmt: skip
             left = limits.seconds_left(step, seconds(), state["step"], elapsed_before)
             log.status(
                 f"step {step:,} | epoch {state['windows'] / windows.per_epoch:.2f} | loss {loss:.3f} | lr {rate * s.learning_rate:.2e}"
                 f" | {tokens_per_s:,.0f} tokens/s | {clock(left)} left"
             )
-        ended = limits.progress(step, seconds()) >= 1
-        if step % s.eval_interval == 0 or ended:
+        if step % s.eval_interval == 0 or progress >= 1:
             pause = time.perf_counter()
             val_loss = validate(model, corpus, s, autocast, device, rank, world)
             bits = corpus.bits_per_char(val_loss)
-            log.measure(step, tokens=step * tokens_a_step, val_loss=val_loss, bits_per_char=bits)
+            log.measure(step, tokens=tokens, val_loss=val_loss, bits_per_char=bits)
             best = val_loss < state["best_val_loss"]
             state["best_val_loss"] = min(val_loss, state["best_val_loss"])
             log.say(
@@ -192,25 +197,25 @@ def main(s: Settings) -> None:
                 log.sample(step, text)
                 log.say("  " + text.replace("\n", "\n  "))
                 log.plot()
-                facts = {"step": step, "tokens": step * tokens_a_step, "val_loss": val_loss, "bits_per_char": bits}
+                facts = {"step": step, "tokens": tokens, "val_loss": val_loss, "bits_per_char": bits}
                 save(out, model, corpus, optimizers, scaler, s, {**state, "step": step, "seconds": seconds()}, facts)
             last_log = (last_log[0] + time.perf_counter() - pause, last_log[1])
 
-    if stop.number:
+    if asked_to_stop:
         if rank == 0:
-            facts = {"step": step, "tokens": step * tokens_a_step}
-            save(out, model, corpus, optimizers, scaler, s, {**state, "step": step, "seconds": seconds()}, facts)
+            save(out, model, corpus, optimizers, scaler, s, {**state, "step": step, "seconds": seconds()}, {"step": step})
         log.say(f"stopped at step {step:,}; all is saved. Go on with the same command and --resume")
     else:
         log.say(
-            f"done: {step:,} steps, {step * tokens_a_step:,} tokens, {clock(seconds())};"
+            f"done: {step:,} steps, {state['windows'] * s.block_size:,} tokens, {clock(seconds())};"
             f" best {corpus.bits_per_char(state['best_val_loss']):.3f} bits/character\n"
             f"next: python sample.py --model={out.as_posix()}"
         )
     log.close()
     if world > 1:
         dist.destroy_process_group()
-    stop.leave()
+    if asked_to_stop:
+        raise SystemExit(128 + asked_to_stop)
 
 
 # -- before the first step -------------------------------------------------------------------------------------------
@@ -418,6 +423,15 @@ def reduce_mean(value: torch.Tensor, world: int) -> torch.Tensor:
     return value / world
 
 
+def agree(value: float, device: torch.device, world: int) -> float:
+    """The highest of all processes' values, so that all of them stop at the same step."""
+    if world == 1:
+        return value
+    highest = torch.tensor(value, dtype=torch.float64, device=device)
+    dist.all_reduce(highest, op=dist.ReduceOp.MAX)
+    return highest.item()
+
+
 class StopSignal:
     """Ctrl-C and SIGTERM ask to stop after the step; a second Ctrl-C leaves at once."""
 
@@ -430,19 +444,6 @@ class StopSignal:
         if self.number:
             os._exit(128 + number)
         self.number = number
-
-    def asked(self, device: torch.device, world: int) -> bool:
-        """True in every process once any has been asked."""
-        if world > 1:
-            highest = torch.tensor(self.number, device=device)
-            dist.all_reduce(highest, op=dist.ReduceOp.MAX)
-            self.number = int(highest)
-        return bool(self.number)
-
-    def leave(self) -> None:
-        """Exit with the signal's status, if there was one."""
-        if self.number:
-            raise SystemExit(128 + self.number)
 
 
 # -- between steps ---------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 from conftest import ROOT, script
 
-from configurator import UserError, help_text, parse
+from configurator import UserError, help_text, parse, run
 
 
 @dataclass
@@ -63,6 +63,32 @@ def test_config_is_never_executed(tmp_path, line):
     (tmp_path / "a.py").write_text(line + "\n")
     with pytest.raises(UserError, match="line 1"):
         parse(Settings, [str(tmp_path / "a.py")])
+
+
+@pytest.mark.parametrize(
+    "error, status, words",
+    [
+        (UserError("so not"), 2, "so not"),
+        (KeyboardInterrupt(), 130, ""),
+        (OSError(28, "No space left on device", "a/b"), 2, "a/b: No space left on device"),
+        (MemoryError(), 2, "--batch_size"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 9 GiB\nmore"), 2, "--checkpoint_activations"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 2, "--block_size"),
+    ],
+)
+def test_how_a_script_ends(error, status, words, capsys):
+    def main(settings):
+        raise error
+
+    with pytest.raises(SystemExit) as end:
+        run(main, None)
+    message = capsys.readouterr().err
+    assert end.value.code == status and words in message and len(message.splitlines()) <= 2
+
+
+def test_a_bug_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        run(lambda s: 1 / 0, None)
 
 
 def test_help_has_every_setting_with_its_comment():
