@@ -178,8 +178,8 @@ def main(s: Settings) -> None:
                         tokens_per_s=round(tokens_per_s))  # fmt: skip
             left = limits.seconds_left(step, seconds(), state["step"], elapsed_before)
             log.status(
-                f"step {step:,} | epoch {state['windows'] / windows.per_epoch:.2f} | loss {loss:.3f} | lr {rate * s.learning_rate:.2e}"
-                f" | {tokens_per_s:,.0f} tokens/s | {clock(left)} left"
+                f"step {step:,} | epoch {state['windows'] / windows.per_epoch:.2f} | loss {loss:.3f}, {corpus.bits_per_char(loss):.2f} bits/char"
+                f" | lr {rate * s.learning_rate:.2e} | {tokens_per_s:,.0f} tokens/s | {clock(left)} left"
             )
         if step % s.eval_interval == 0 or progress >= 1:
             pause = time.perf_counter()
