@@ -35,7 +35,6 @@ FIXED = {  # what GPT-2 settles and this model does not vary: a config.json that
     "model_type": ("gpt2",),
     "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
     "layer_norm_epsilon": (1e-5,),
-    "n_inner": (None,),
     "scale_attn_weights": (True,),
     "scale_attn_by_inverse_layer_idx": (False,),
     "reorder_and_upcast_attn": (False, True),  # a matter of precision, not of what is computed
@@ -180,8 +179,8 @@ def find_checkpoint(folder, prefer: str = "best") -> Path:
         return folder
     found = checkpoints(folder)
     if not found:
-        what = "is not a model folder: no config.json in it and no ckpt-... folder" if folder.is_dir() else "does not exist"
-        raise UserError(f"{folder} {what}. Train one with: python train.py config/laptop.py")
+        what = "is not a model folder: no config.json in it and no ckpt-... folder" if folder.is_dir() else "is no folder here: it does not exist"
+        raise UserError(f"{folder} {what}. Train a model with: python train.py config/laptop.py")
     if prefer == "best":
         return min(reversed(found), key=val_loss)  # the newest of equals
     return found[-1]
@@ -189,8 +188,13 @@ def find_checkpoint(folder, prefer: str = "best") -> Path:
 
 def val_loss(checkpoint: Path) -> float:
     """The validation loss that the checkpoint was saved with; infinity when it was not validated."""
-    facts = _read_json(checkpoint / "trainer.json") if (checkpoint / "trainer.json").exists() else {}
-    return facts.get("val_loss", float("inf"))
+    loss = facts(checkpoint).get("val_loss")
+    return loss if type(loss) in (int, float) else float("inf")
+
+
+def facts(checkpoint: Path) -> dict:
+    """What trainer.json says of a checkpoint; nothing where there is none."""
+    return _read_json(checkpoint / "trainer.json") if (checkpoint / "trainer.json").exists() else {}
 
 
 def checkpoints(run: Path) -> list[Path]:
@@ -227,12 +231,21 @@ def load_tokenizer(folder) -> Tokenizer:
     folder = Path(folder)
     settings = _read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").exists() else {}
     split_digits = settings.get("split_digits") is True
-    if (folder / "vocab.txt").exists() or not (folder / "tokenizer.json").exists():
-        return Tokenizer.load(folder / "vocab.txt", split_digits)
-    model = _read_json(folder / "tokenizer.json").get("model", {})
-    if model.get("type") not in ("WordPiece", "BPE") or model.get("merges"):
-        raise UserError(f"{folder / 'tokenizer.json'}: only BERT vocabularies and this project's own can be read")
-    return Tokenizer(sorted(model["vocab"], key=model["vocab"].get), split_digits, name=str(folder / "tokenizer.json"))
+    given = Tokenizer.load(folder / "vocab.txt", split_digits) if (folder / "vocab.txt").exists() else None
+    path = folder / "tokenizer.json"
+    if not path.exists():
+        return given or Tokenizer.load(folder / "vocab.txt")  # which says that it is missing
+    model = _read_json(path).get("model")
+    vocab = model.get("vocab") if isinstance(model, dict) else None
+    readable = isinstance(vocab, dict) and model.get("type") in ("WordPiece", "BPE") and not model.get("merges")
+    if not readable or sorted(map(str, vocab.values())) != sorted(map(str, range(len(vocab)))):
+        if given:
+            return given
+        raise UserError(f"{path}: only BERT vocabularies and this project's own can be read")
+    tokens = sorted(vocab, key=lambda token: int(vocab[token]))
+    if given and given.tokens != tokens:
+        raise UserError(f"{folder}: vocab.txt and tokenizer.json are not the same vocabulary")
+    return given or Tokenizer(tokens, split_digits, name=str(path))
 
 
 def load_trainer_state(folder: Path) -> dict:
@@ -249,18 +262,22 @@ def read_config(path: Path) -> GPTConfig:
             raise UserError(f"{path}: {name}={values[name]!r} is not supported, only {allowed[0]!r}")
     if values.get("n_inner") not in (None, 4 * values.get("n_embd", 768)):
         raise UserError(f"{path}: n_inner={values['n_inner']} is not supported, only 4 * n_embd")
-    dropouts = {values.get(name, 0.1) for name in ("embd_pdrop", "attn_pdrop", "resid_pdrop")}
-    try:
-        return GPTConfig(
-            vocab_size=int(values["vocab_size"]),
-            block_size=int(values.get("n_positions", values.get("n_ctx", 1024))),
-            n_layer=int(values.get("n_layer", 12)),
-            n_head=int(values.get("n_head", 12)),
-            n_embd=int(values.get("n_embd", 768)),
-            dropout=max(dropouts),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is not a GPT-2 configuration: {error!r}") from None
+    sizes = {
+        "vocab_size": values.get("vocab_size"),
+        "block_size": values.get("n_positions", values.get("n_ctx", 1024)),
+        "n_layer": values.get("n_layer", 12),
+        "n_head": values.get("n_head", 12),
+        "n_embd": values.get("n_embd", 768),
+    }
+    for name, size in sizes.items():
+        if type(size) is not int or not 0 < size < (1000 if name == "n_layer" else 10**7):
+            raise UserError(f"{path} is not a GPT-2 configuration: {name} is {size!r}")
+    if sizes["n_embd"] % sizes["n_head"]:
+        raise UserError(f"{path}: n_embd={sizes['n_embd']} is not a multiple of n_head={sizes['n_head']}")
+    dropouts = [values.get(name, 0.1) for name in ("embd_pdrop", "attn_pdrop", "resid_pdrop")]
+    if not all(type(rate) in (int, float) and 0 <= rate < 1 for rate in dropouts):
+        raise UserError(f"{path}: dropout rates are {dropouts}; shares from 0 up to 1 are expected")
+    return GPTConfig(**sizes, dropout=float(max(dropouts)))
 
 
 def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -268,9 +285,10 @@ def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
         return _read_safetensors(folder / "model.safetensors")
     index = folder / "model.safetensors.index.json"
     if index.exists():
-        shards = sorted(set(_read_json(index).get("weight_map", {}).values()))
-        if any(Path(shard).name != shard for shard in shards):
-            raise UserError(f"{index} names files outside its folder")
+        places = _read_json(index).get("weight_map")
+        if not isinstance(places, dict) or not all(type(shard) is str and shard and Path(shard).name == shard for shard in places.values()):
+            raise UserError(f"{index} does not say in which of the folder's files each weight is")
+        shards = sorted(set(places.values()))
         return {name: w for shard in shards for name, w in _read_safetensors(folder / shard).items()}
     if (folder / "pytorch_model.bin").exists():
         return _torch_load(folder / "pytorch_model.bin")
@@ -282,11 +300,17 @@ def _from_gpt2(stored: dict[str, torch.Tensor], config: GPTConfig, folder: Path)
     with torch.device("meta"):
         expected = {name: p.shape for name, p in GPT(config).named_parameters()}
     weights = {}
+    if not isinstance(stored, dict) or not all(isinstance(name, str) for name in stored):
+        raise UserError(f"{folder}: its weights are not a table of names and tensors")
     for name, w in stored.items():
+        if not isinstance(w, torch.Tensor) or not w.is_floating_point() or w.layout != torch.strided or w.is_meta:
+            if name.endswith((".attn.bias", ".attn.masked_bias")):
+                continue
+            raise UserError(f"{folder}: {name} is no plain floating-point tensor")
         name = name if name.startswith(("transformer.", "lm_head.")) else "transformer." + name
         if name.endswith((".attn.bias", ".attn.masked_bias")):
             continue  # the causal mask, which old files carry along
-        weights[name] = (w.t() if name.endswith(CONV1D) else w).float().contiguous()
+        weights[name] = (w.t() if name.endswith(CONV1D) and w.dim() == 2 else w).float().contiguous()
     head = weights.pop("lm_head.weight", None)
     table = "transformer.wte.weight"
     if head is not None and table in weights and not torch.equal(head, weights[table]):
@@ -319,7 +343,7 @@ def _torch_load(path: Path) -> dict:
         raise UserError(f"{path} is missing") from None
     except pickle.UnpicklingError:
         raise UserError(f"{path} holds more than tensors and plain values, which could run code; it was not opened") from None
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # damaged bytes make torch.load throw whatever they please
         reason = str(error).partition("\n")[0] or "cut short"
         raise UserError(f"{path} is damaged: {reason}") from None
 
@@ -327,8 +351,10 @@ def _torch_load(path: Path) -> dict:
 def _read_json(path: Path) -> dict:
     try:
         content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is no JSON: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} does not hold a JSON object")
     return content

@@ -19,6 +19,7 @@ import inspect
 import operator
 import os
 import re
+import signal
 import sys
 import types
 import typing
@@ -32,6 +33,7 @@ class UserError(ValueError):
 
 def configure(Settings: type, argv: list[str] | None = None):
     """The settings of a script's command line. Answers --help itself; leaves with status 2 on a mistake."""
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # until `run`: there is nothing to save yet
     for stream in (sys.stdout, sys.stderr):  # Chinese text on a Windows console, whatever its code page
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
@@ -48,6 +50,7 @@ def configure(Settings: type, argv: list[str] | None = None):
 def run(main, settings) -> None:
     """Call main(settings); a mistake, an interrupt or a failing disk ends in plain words instead of a traceback."""
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         main(settings)
     except UserError as error:
         _fail(error)
@@ -57,7 +60,7 @@ def run(main, settings) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        _fail(f"{error.filename}: {error.strerror}" if error.filename else error)
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or error)
     except Exception as error:
         # torch.OutOfMemoryError on a GPU, a RuntimeError on a CPU; known by their words, for torch may not be loaded here
         if not isinstance(error, MemoryError) and not re.search("out of memory|can't allocate memory", str(error)):
@@ -80,6 +83,9 @@ def parse(Settings: type, argv: list[str]):
     --key=value and --key value; a bare --flag is True; NAME.py is a config file; anything else goes to the
     block's list named `inputs`, if it has one.
     """
+    for word in argv:
+        if not word.isprintable() and re.search("[\ud800-\udfff]", word):
+            raise UserError(f"{word!r} is not valid UTF-8")
     known = {field.name: field for field in fields(Settings)}
     values, overrides, rest = {}, {}, list(argv)
     while rest:
@@ -115,13 +121,20 @@ def read_config(path: str, known: dict) -> dict:
     try:
         with open(path, encoding="utf-8-sig") as file:
             tree = ast.parse(file.read(), path)
+            values = _read_lines(tree, path, known)
     except OSError as error:
         here = os.path.dirname(path) or "."
         there = sorted(n for n in os.listdir(here) if n.endswith(".py")) if os.path.isdir(here) else []
         hint = f". {here} has {', '.join(there)}" if there else ""
         raise UserError(f"cannot read the config file {path}: {error.strerror}{hint}") from None
-    except (SyntaxError, ValueError) as error:
+    except UserError:
+        raise
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
         raise UserError(f"{path}, line {getattr(error, 'lineno', '?')}: not a `name = value` line") from None
+    return values
+
+
+def _read_lines(tree: ast.Module, path: str, known: dict) -> dict:
     values = {}
     for node in tree.body:
         where = f"{path}, line {node.lineno}"
@@ -147,7 +160,7 @@ def _literal(node: ast.AST, where: str):
         return [_literal(element, where) for element in node.elts]
     operation = _ARITHMETIC.get(type(getattr(node, "op", None)))
     sides = [_literal(getattr(node, s), where) for s in ("left", "right", "operand") if hasattr(node, s)]
-    if operation is None or not all(isinstance(side, (int, float)) for side in sides):
+    if operation is None or not all(type(side) in (int, float) for side in sides):
         raise UserError(f"{where}: a plain value is expected, not {ast.unparse(node)}")
     try:
         return operation(*sides)
@@ -229,5 +242,5 @@ def help_text(Settings: type) -> str:
             default = "" if defaults[name] in ("", []) else f"={defaults[name]}"
             lines.append(f"  {f'--{name}{default}':36} {comment} [{_show_type(kinds[name])}]")
         elif line.strip().startswith("# "):
-            lines += ["", line.strip()[2:]]
+            lines += ["", line.strip()[2:]] if lines[-1] else [line.strip()[2:]]
     return "\n".join(lines)

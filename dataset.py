@@ -20,6 +20,7 @@ from configurator import UserError
 from tokenizer import Tokenizer
 
 FORMAT = 1  # of meta.json
+NEXT = ".next"  # the folder in which prepare.py writes the next set
 FILES = ("train.bin", "val.bin", "vocab.txt", "meta.json")  # in the order in which they move in; meta.json seals them
 IGNORE = -100  # a target that is not counted (torch's and model.py's convention)
 
@@ -42,9 +43,13 @@ class Corpus:
         try:
             meta = json.loads((folder / "meta.json").read_bytes())
             sizes, hashes = ({name: meta[key][name] for name in FILES[:-1]} for key in ("bytes", "sha256"))
+            counts = [meta[f"{part}_{what}"] for part in ("train", "val") for what in ("tokens", "characters")]
+            if meta["format"] != FORMAT or not all(type(n) is int and n > 0 for n in counts):
+                raise ValueError
+            split_digits = meta["split_digits"] is True
         except FileNotFoundError:
             raise UserError(f"no prepared text in {folder}. Run: python prepare.py --out_dir={folder.as_posix()}") from None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise UserError(f"{folder / 'meta.json'} is not prepare.py's. Prepare the text again.") from None
         for name in FILES[:-1]:
             path = folder / name
@@ -57,8 +62,12 @@ class Corpus:
                 )
             if sha256(path) != hashes[name]:
                 raise UserError(f"{path} is not the file that meta.json describes: edited, or another's. Prepare the text again.")
-        bins = (np.memmap(folder / name, dtype="<u2", mode="r") for name in ("train.bin", "val.bin"))
-        return cls(folder, meta, Tokenizer.load(folder / "vocab.txt", meta["split_digits"]), *bins)
+        tokenizer = Tokenizer.load(folder / "vocab.txt", split_digits)
+        train, val = (np.memmap(folder / name, dtype="<u2", mode="r") for name in ("train.bin", "val.bin"))
+        for name, ids in (("train", train), ("val", val)):
+            if len(ids) != meta[f"{name}_tokens"] or ids.max() >= tokenizer.vocab_size:
+                raise UserError(f"{folder / name}.bin does not fit its vocabulary and meta.json. Prepare the text again.")
+        return cls(folder, meta, tokenizer, train, val)
 
     @property
     def fingerprint(self) -> str:
@@ -138,17 +147,17 @@ def sha256(path) -> str:
 
 
 def adopt(folder: Path) -> None:
-    """Move a finished set of files from folder/next into folder.
+    """Move a finished set of files from folder/.next into folder.
 
     prepare.py writes there, meta.json last. Killed before that, the old set is whole; killed after it, the new one is,
     if need be by the next reader's finishing the move: never a mix.
     """
-    if not (folder / "next" / "meta.json").exists():
+    if not (folder / NEXT / "meta.json").exists():
         return
     for name in FILES:
-        if (folder / "next" / name).exists():
+        if (folder / NEXT / name).exists():
             try:
-                os.replace(folder / "next" / name, folder / name)
+                os.replace(folder / NEXT / name, folder / name)
             except PermissionError:  # Windows: a file that is mapped cannot be replaced
                 raise UserError(f"{folder / name} is in use (by a training run?). Stop that, then try again.") from None
-    (folder / "next").rmdir()
+    (folder / NEXT).rmdir()

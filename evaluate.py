@@ -18,7 +18,7 @@ from configurator import UserError, configure, run
 @dataclass
 class Settings:
     model: str = ""  # a run or a checkpoint folder; empty: the newest run under out/
-    data_dir: str = "data/novel"  # the prepared text that it was trained on
+    data_dir: str = ""  # the prepared text that it was trained on; empty: as its checkpoint says
     samples: str = ""  # samples to judge, as sample.py --save wrote them; empty: it writes some
     num_samples: int = 4  # how many it writes
     max_new_tokens: int = 500  # and how long each
@@ -53,11 +53,12 @@ from tokenizer import Tokenizer
 def main(s: Settings) -> None:
     device = pick_device(s.device)
     dtype = pick_dtype(s.dtype, device)
-    corpus = Corpus.open(s.data_dir)
     folder = checkpoint.find_checkpoint(s.model or checkpoint.newest_run(Path("out")))
+    data_dir = s.data_dir or checkpoint.facts(folder).get("data_dir", "data/novel")
+    corpus = Corpus.open(data_dir)
     tokenizer, model = checkpoint.load_tokenizer(folder), checkpoint.load_pretrained(folder).to(device)
     if tokenizer != corpus.tokenizer:
-        raise UserError(f"{folder} has another vocabulary than {s.data_dir}; name its own text with --data_dir")
+        raise UserError(f"{folder} has another vocabulary than {data_dir}; name its own text with --data_dir")
 
     autocast = torch.autocast(device.type, dtype) if dtype != torch.float32 else nullcontext()
     with autocast:
@@ -113,8 +114,10 @@ def read_samples(path: Path) -> list[str]:
     """The texts under the `==== SAMPLE n ====` lines of a file; a file without such lines is one sample."""
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"cannot read {path}: byte {error.start} is not UTF-8") from None
     samples = [sample.strip() for sample in re.split(r"^=+ SAMPLE \d+ =+$", text, flags=re.MULTILINE)]
     samples = [sample for sample in samples if sample]
     if not samples:
@@ -130,7 +133,7 @@ def judge(texts: list[str], training: str) -> dict[str, float]:
         figures[f"distinct-{n}"] = 1 - repeated_share(texts, n)
     for n in (8, 12):
         figures[f"repeated {n}-grams"] = repeated_share(texts, n)
-    figures["unbalanced quotes"] = sum(not balanced(text) for text in texts) / len(texts)
+    figures["texts with unbalanced quotes"] = sum(not balanced(text) for text in texts) / len(texts)
     for name, mark in (("line breaks", "\n"), ("…", "…"), ("—", "—")):
         figures[f"{name} a character"] = sum(text.count(mark) for text in texts) / characters
     copied = copied_runs(texts, training, (20, 50))
@@ -219,11 +222,11 @@ class Grams:
 
 def table(result: dict) -> str:
     columns = ("samples", "held-out text")
-    lines = [result["model"], f"bits per character on held-out text: {result['bits_per_char']:.3f}", ""]
-    lines.append(f"{'':24}{columns[0]:>14}{columns[1]:>16}")
+    lines = [result["model"], f"bits per character on held-out text, with at least half a block of context: {result['bits_per_char']:.3f}", ""]
+    lines.append(f"{'':30}{columns[0]:>14}{columns[1]:>16}")
     for name in result[columns[0]]:
         cells = (result[column][name] for column in columns)
-        lines.append(f"{name:24}" + "".join(f"{cell:>{width},.4g}" for cell, width in zip(cells, (14, 16))))
+        lines.append(f"{name:30}" + "".join(f"{cell:>{width},.4g}" for cell, width in zip(cells, (14, 16))))
     return "\n".join(lines)
 
 

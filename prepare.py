@@ -38,6 +38,10 @@ class Settings:
     def __post_init__(self):
         if not 0 < self.val_fraction < 1:
             raise UserError(f"--val_fraction={self.val_fraction}: a share between 0 and 1 is needed")
+        if not self.out_dir:
+            raise UserError("--out_dir needs a folder's name")
+        if self.seed < 0:
+            raise UserError(f"--seed={self.seed}: 0 or more is needed")
         if self.min_count < 1:
             raise UserError(f"--min_count={self.min_count}: at least 1 is needed")
 
@@ -60,7 +64,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from dataset import FORMAT, adopt, sha256
+from dataset import FORMAT, NEXT, adopt, sha256
 from readers import KINDS, Source, find_sources
 from tokenizer import Tokenizer
 
@@ -80,7 +84,8 @@ def main(s: Settings) -> None:
     sources = find_sources(s.inputs or own_novels() or [str(fetch_classic())], s.encoding)
     given = Tokenizer.load(s.vocab, s.split_digits) if s.vocab != "auto" else None
     cleaner = Cleaner(s)
-    aside = out / "next"
+    adopt(out)  # if an earlier call was killed while its files moved in
+    aside = out / NEXT
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     try:
@@ -93,6 +98,8 @@ def main(s: Settings) -> None:
             raise UserError(f"there is no text in {', '.join(source.name for source in sources[:3])}: empty, or cleaned away")
         if len(book.lengths) == 1:
             book = book.cut(aside / "pieces.txt")
+        if len(book.lengths) == 1:
+            raise UserError(f"{sources[0].name} is too short: of {book.lengths[0]} characters none can be held out to validate on")
         held_out = hold_out(book.lengths, s.val_fraction, s.seed)
         tokenizer = given or build_vocabulary(book, held_out, s.min_count)
         meta = write_set(aside, book, held_out, tokenizer)
@@ -152,7 +159,7 @@ class Cleaner:
         self.s, self.removed = s, Counter()
         try:
             self.drop = re.compile(s.drop_lines) if s.drop_lines else None
-        except re.error as error:
+        except (re.error, RecursionError, OverflowError) as error:
             raise UserError(f"--drop_lines={s.drop_lines}: not a regular expression: {error}") from None
         if s.simplify:
             try:
@@ -202,14 +209,19 @@ class Cleaner:
 
 # -- chapters ----------------------------------------------------------------------------------------------------------------
 
-NUMBER = "[0-9０-９零〇一二三四五六七八九十百千两]+"
+NUMBER = "[0-9０-９零〇○一二三四五六七八九十百千两廿卅卌壹贰叁肆伍陆柒捌玖拾佰仟]+"
 GAP = "[ \\t\u3000:：、.．·]"
+TITLE = r"[^\n]{0,40}[^\n。，、；：]"
+NOT_PROSE = "(?![里中的上下内是有我你他她它这那已就才又也见])"  # 第一章里说过, 第一回见面
 HEADING = re.compile(
-    rf"""^(?: 第{NUMBER}[章回节卷集部篇] (?: {GAP}[^。！？；”\n]{{0,60}} )?     # 第一回 宴桃园豪杰三结义　斩黄巾英雄首立功
-        | 第{NUMBER}(?:章|回(?!合)) [^，。！？；”\n]{{1,30}}                    # 第一章初入江湖, but not a sentence
-        | (?: 楔子|序[章言]?|引子|尾声|后记|番外 ) (?: {GAP}[^。！？；”\n]{{0,60}} )?
-        | (?i: chapter [ ] (?: [0-9]+ | [ivxlc]+ ) \b [^\n]{{0,60}} )
-        )$""",
+    rf"""^[【〔]?(?:正文{GAP}*)?(?:
+          第[ \u3000]*{NUMBER}[ \u3000]*[章回节卷集部篇] (?: {GAP}+{TITLE} | [】〕] [^\n]{{0,40}} )?  # 第一回 宴桃园豪杰三结义
+        | 第{NUMBER}(?: 章 | 回(?!合) | 卷 | 集(?!团) | 节(?![课目车]) ){NOT_PROSE}[^\n]{{0,24}}[^\n。！？；，、：…”]   # 第一章初入江湖
+        | (?: 楔[ \u3000]*子 | 序[章言幕]? | 前言 | 引[子言] | 尾[ \u3000]*声 | 后记 | 卷{NUMBER}
+            | 番外 (?: 篇 | {NUMBER} | [（(][^\n]{{1,5}}[）)] )? ) (?: {GAP}+{TITLE} )?
+        | (?: [Cc]hapter | CHAPTER ) [ ]+ (?: [0-9]+ | [IVXLCivxlc]+ | [A-Za-z]*(?:[Oo]ne|[Tt]wo|[Tt]hree|[Ff]our|[Ff]ive|[Ss]ix|[Ss]even|[Ee]ight|[Nn]ine
+            |[Tt]en|[Ee]leven|[Tt]welve|teen|ty) ) (?: [:：.、—-][^\n]{{0,60}} | [ ]+(?![a-z])[^\n]{{0,60}} )?
+        )[ \t\u3000]*$""",
     re.MULTILINE | re.VERBOSE,
 )
 CONTENTS = 5  # so many headings on end with nothing between them are a table of contents
@@ -224,7 +236,7 @@ def split_chapters(blocks: Iterable[str]) -> Iterator[str]:
     waiting, chapter, has_body = [], [], False
 
     def finish() -> Iterator[str]:
-        if len(waiting) >= CONTENTS:
+        if len(waiting) >= CONTENTS and has_body:
             yield "".join(waiting)
             waiting.clear()
         yield from cut_long("".join(waiting + chapter))

@@ -1,5 +1,5 @@
 """
-From a fresh clone to a text, and to the tests, in one command each. Needs Python 3.10 or newer, nothing else.
+From a fresh clone to a text, and to the tests, in one command each. Needs Python 3.10 or newer and a network.
 
     python quickstart.py         set up .venv, prepare a text, train, let the model write
     python quickstart.py test    set up .venv, run the tests
@@ -36,7 +36,8 @@ def main():
     if not cuda and shutil.which("nvidia-smi"):
         say("There is an NVIDIA GPU here, but this torch cannot use it. pytorch.org (Get started) has the command that")
         say("installs a CUDA build; run it with %s -m pip, then run this again." % PYTHON.relative_to(HERE))
-    if (HERE / "data/novel/meta.json").exists():
+    meta = HERE / "data/novel/meta.json"
+    if meta.exists() and meta.stat().st_mtime >= max(path.stat().st_mtime for path in meta.parent.iterdir()):
         say("data/novel is prepared already. (python prepare.py prepares it anew.)")
     else:
         run("prepare.py")

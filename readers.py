@@ -31,8 +31,8 @@ KINDS = (".txt", ".json", ".jsonl", ".epub")
 PACKED = {".gz": gzip.open, ".xz": lzma.open}
 BLOCK = 2**22  # bytes decoded at a time
 UNPACKED_FREELY, HIGHEST_RATIO = 2**26, 100  # a novel packs to a third or a tenth
-BROKEN = (OSError, EOFError, lzma.LZMAError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError, KeyError,
-          IndexError, ValueError, OverflowError, ElementTree.ParseError)  # fmt: skip
+BROKEN = (OSError, EOFError, lzma.LZMAError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError, LookupError,
+          ValueError, OverflowError, AttributeError, TypeError, ElementTree.ParseError)  # fmt: skip
 """What the standard library throws at a damaged, encrypted or made-up archive."""
 
 
@@ -69,6 +69,8 @@ class Source:
 
     def _damaged(self, error: Exception) -> UserError:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        if isinstance(error, (LookupError, AttributeError, TypeError)):
+            reason = f"it is not put together as it should be ({reason})"
         return UserError(f"cannot read {self.name}: {reason.splitlines()[0][:200]}")
 
     # -- bytes ---------------------------------------------------------------------------------------------------------
@@ -94,9 +96,10 @@ class Source:
             try:
                 yield decoder.decode(piece or b"", final=piece is None)
             except UnicodeDecodeError as error:
+                other = "name that: --encoding=big5, say" if self.wanted == "auto" else "without --encoding it would be looked for"
                 raise UserError(
                     f"{self.name}: byte {offset - held + error.start:,} is not {error.encoding}."
-                    " If it is in another encoding, name that: --encoding=big5, say; if it is damaged, repair it there."
+                    f" If it is in another encoding, {other}; if it is damaged, repair it there."
                 ) from None
             offset += len(piece or b"")
 
@@ -151,9 +154,10 @@ class Source:
             waiting = ""
             for reference in root.iterfind(".//{*}spine/{*}itemref"):
                 item = items[reference.get("idref")]
-                if "nav" in (item.get("properties") or "").split() or "html" not in (item.get("media-type") or "html"):
+                if "nav" in (item.get("properties") or "").split() or "html" not in (item.get("media-type") or "html").lower():
                     continue
-                path = posixpath.normpath(posixpath.join(posixpath.dirname(package), unquote(item.get("href"))))
+                href = unquote(re.split("[#?]", item.get("href"))[0])
+                path = posixpath.normpath(posixpath.join(posixpath.dirname(package), href)).lstrip("/")
                 page = self._member(archive, path)
                 text = waiting + html_to_text(page.decode(detect(page, self.wanted, whole=True)))
                 waiting = ""
@@ -166,7 +170,8 @@ class Source:
 
     def _member(self, archive: zipfile.ZipFile, path: str) -> bytes:
         """A file of an archive, in memory."""
-        with archive.open(path) as file:
+        same = {name.lower(): name for name in archive.namelist()}  # some were packed on systems that do not tell case apart
+        with archive.open(same.get(path.lower(), path)) as file:
             limit = max(UNPACKED_FREELY, HIGHEST_RATIO * self.packed_size)
             data = file.read(limit + 1)
         if len(data) > limit:
@@ -182,8 +187,8 @@ def find_sources(names: list[str], encoding: str = "auto") -> list[Source]:
     if encoding != "auto":
         try:
             codecs.getincrementaldecoder(encoding)
-            "".encode(encoding)
-        except LookupError:
+            b"".decode(encoding)
+        except (LookupError, ValueError):
             raise UserError(f"--encoding={encoding}: there is no such encoding; try utf-8, gb18030 or big5") from None
     sources = []
     for name in names:
@@ -191,7 +196,7 @@ def find_sources(names: list[str], encoding: str = "auto") -> list[Source]:
         if not paths[0].exists():
             paths = [Path(match) for match in sorted(glob.glob(name, recursive=True))]
             if not paths:
-                raise UserError(f"{name} does not exist")
+                raise UserError(f"{name} " + ("matches no file" if glob.has_magic(name) else "does not exist"))
         for path in paths:
             inside = sorted(p for p in path.rglob("*") if p.is_file() and is_text(p)) if path.is_dir() else [path]
             found = [source for file in inside for source in open_file(file, encoding)]
@@ -218,6 +223,8 @@ def is_text(path: Path) -> bool:
 
 def open_file(path: Path, encoding: str) -> list[Source]:
     """A file's sources: one, or those in a .zip."""
+    if not path.is_file():
+        raise UserError(f"{path} is not a file")
     try:
         size = path.stat().st_size
         if path.suffix.lower() == ".zip":
@@ -312,7 +319,7 @@ def lines_of(blocks: Iterator[str]) -> Iterator[str]:
 
 def xml(data: bytes) -> ElementTree.Element:
     """An XML document, without declared entities, which could blow up."""
-    if b"<!ENTITY" in data:
+    if b"<!ENTITY" in data.replace(b"\0", b""):  # in UTF-16 too
         raise ValueError("its XML declares entities")
     return ElementTree.fromstring(data)
 

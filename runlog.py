@@ -132,6 +132,7 @@ def plot_losses(metrics: list[dict], path: Path) -> None:
         ratio = bits[0] / losses[0]
         right = axes.secondary_yaxis("right", functions=(lambda y: y * ratio, lambda y: y / ratio))
         right.set_ylabel("bits per character (validation)")
+    axes.set_title(path.parent.name)
     axes.set_xlabel("step")
     axes.set_ylabel("loss, nats per token")
     axes.grid(alpha=0.3)

@@ -38,11 +38,12 @@ class Settings:
         for name, fits, what in (
             ("num_samples", self.num_samples >= 1, "at least 1 is needed"),
             ("max_new_tokens", self.max_new_tokens >= 1, "at least 1 is needed"),
-            ("temperature", self.temperature >= 0, "0 or more is needed"),
+            ("temperature", self.temperature == 0 or 0.001 <= self.temperature <= 1000, "0, or 0.001 to 1000, is needed"),
             ("top_k", self.top_k >= 0, "0 or more is needed"),
             ("top_p", 0 < self.top_p <= 1, "a probability above 0, up to 1, is needed"),
             ("min_p", 0 <= self.min_p <= 1, "a share from 0 to 1 is needed"),
-            ("repetition_penalty", self.repetition_penalty > 0, "more than 0 is needed (1: off)"),
+            ("repetition_penalty", 0.01 <= self.repetition_penalty <= 100, "0.01 to 100 is needed (1: off)"),
+            ("seed", self.seed >= 0, "0 or more is needed"),
         ):
             if not fits:
                 raise UserError(f"--{name}={getattr(self, name)}: {what}")
@@ -79,15 +80,19 @@ def main(s: Settings) -> None:
     seed = s.seed or secrets.randbelow(10**6) + 1
     print(f"{folder.as_posix()}, seed {seed}", file=sys.stderr)
 
+    file = "samples.txt" if s.save is True else s.save
+    if file:
+        append(file, "")  # say now if it cannot be written
     began, tokens, number = time.perf_counter(), 0, 0
     for start in starts:
         for text in write(model, tokenizer, start, s, seed, first_number=number, device=device):
             number += 1
-            if s.save:
-                append_sample("samples.txt" if s.save is True else s.save, number, text)
+            if file:
+                append(file, f"{heading(number)}\n{text}\n")
         tokens += s.num_samples * s.max_new_tokens
     seconds = time.perf_counter() - began
-    print(f"{tokens:,} tokens in {seconds:.1f} s, {tokens / seconds:,.0f} tokens/s", file=sys.stderr)
+    saved = f"; added to {file}" if file else ""
+    print(f"{tokens:,} tokens in {seconds:.1f} s, {tokens / seconds:,.0f} tokens/s{saved}", file=sys.stderr)
 
 
 def read_starts(s: Settings) -> list[str]:
@@ -114,11 +119,12 @@ def write(model: GPT, tokenizer: Tokenizer, start: str, s: Settings, seed: int, 
     idx = torch.from_numpy(ids.astype("int64")).to(device).expand(s.num_samples, -1)
     beyond = range(tokenizer.vocab_size, model.config.vocab_size)  # ids without a token
     banned = torch.tensor([*tokenizer.banned.tolist(), *beyond], device=device)
-    texts, spellers = [start] * s.num_samples, [Speller(tokenizer) for _ in range(s.num_samples)]
+    shown = start.replace("[CLS]", "").replace("[SEP]", "\n")
+    texts, spellers = [shown] * s.num_samples, [Speller(tokenizer) for _ in range(s.num_samples)]
     many = s.num_samples > 1 or first_number > 0 or s.start_file
     if many:
         print(heading(first_number + 1))
-    print(start, end="", flush=True)
+    print(shown, end="", flush=True)
     for token in model.stream(idx, s.max_new_tokens, s.temperature, s.top_k, s.top_p, s.min_p, s.repetition_penalty, banned, seed):
         for row, i in enumerate(token.tolist()):
             piece = spellers[row].add(i)
@@ -155,10 +161,10 @@ def heading(number: int) -> str:
     return "=" * 40 + f" SAMPLE {number} " + "=" * 40
 
 
-def append_sample(path: str, number: int, text: str) -> None:
-    """Add a sample to the end of a file."""
+def append(path: str, text: str) -> None:
+    """Add to the end of a file, so that nothing written before is lost."""
     with open(path, "a", encoding="utf-8", newline="\n") as file:
-        file.write(f"{heading(number)}\n{text}\n")
+        file.write(text)
 
 
 if __name__ == "__main__":

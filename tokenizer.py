@@ -16,6 +16,7 @@ import re
 import unicodedata
 from collections import Counter
 from functools import lru_cache
+from itertools import groupby
 
 import numpy as np
 
@@ -236,7 +237,8 @@ class Tokenizer:
         codes = self._codes[ids]
         if codes.all():  # single characters only, the common case
             return codes.tobytes().decode("utf-32-le")
-        return b"".join(map(self._utf8.__getitem__, ids.tolist())).decode("utf-8", errors="replace")
+        runs = groupby(ids.tolist(), key=self.is_byte.__getitem__)
+        return "".join(_from_bytes(b"".join(map(self._utf8.__getitem__, run))) for _, run in runs)
 
     def _decoder_tables(self) -> tuple[np.ndarray, list[bytes]]:
         """Id -> code point (0 where it is not one character), and id -> UTF-8."""
@@ -259,6 +261,14 @@ class Tokenizer:
                 yield " "
             yield token
             before = token
+
+
+def _from_bytes(data: bytes) -> str:
+    """UTF-8 -> text; bytes that are none become U+FFFD each (as in the `tokenizers` library)."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return "\ufffd" * len(data)
 
 
 # Python knows this year's Unicode, the reference that of 2015. These marks, format characters and punctuation have come

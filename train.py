@@ -67,6 +67,8 @@ class Settings:
                      "eval_interval", "eval_windows"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise UserError(f"--{name}={getattr(self, name)}: at least 1 is needed")
+        if self.seed < 0:
+            raise UserError(f"--seed={self.seed}: 0 or more is needed")
         if self.n_embd % self.n_head:
             raise UserError(f"--n_embd={self.n_embd} is not a multiple of --n_head={self.n_head}")
         if not 0 <= self.dropout < 1:
@@ -81,6 +83,7 @@ import math
 import os
 import shutil
 import signal
+import sys
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, replace
@@ -110,6 +113,8 @@ def main(s: Settings) -> None:
     state = checkpoint.load_trainer_state(resume_from) if resume_from else fresh_state()
     torch.manual_seed(s.seed + rank)
 
+    if resume_from:
+        check_resume(state, s, corpus, resume_from)
     model = build_model(s, corpus, resume_from).to(device)
     model.checkpoint_activations = s.checkpoint_activations
     optimizers = Optimizers(model, s)
@@ -121,7 +126,6 @@ def main(s: Settings) -> None:
     windows_a_step = s.batch_size * s.gradient_accumulation_steps
     tokens_a_step = windows_a_step * s.block_size
     if resume_from:
-        check_resume(state, s, corpus, resume_from)
         optimizers.load_state_dict(state["optimizers"])
         scaler.load_state_dict(state["scaler"])
         set_random_state(state["random"], rank)
@@ -135,7 +139,7 @@ def main(s: Settings) -> None:
         trained = DistributedDataParallel(trained, device_ids=[device.index] if device.type == "cuda" else None)
     autocast = torch.autocast(device.type, dtype) if dtype != torch.float32 else nullcontext()
     limits = Limits(s, windows.per_epoch / windows_a_step)
-    forecast(s, limits, model, device, autocast, windows, windows_a_step, log)
+    forecast(limits, state, model, device, autocast, windows, windows_a_step, log)
 
     stop = StopSignal()
     step, elapsed_before, began = state["step"], state["seconds"], time.perf_counter()
@@ -147,8 +151,10 @@ def main(s: Settings) -> None:
         rate = learning_rate(s, step, progress)
         optimizers.set_rate(rate)
         model.train()
-        loss_sum = torch.zeros((), device=device)
+        loss_sum, random = torch.zeros((), device=device), random_state()
         for micro in range(micro_steps):
+            if stop.number and world == 1:
+                break
             first = state["windows"] + (micro * world + rank) * s.batch_size
             x, y = (to_device(array, device) for array in windows.batch(first, s.batch_size))
             last = micro == micro_steps - 1
@@ -157,6 +163,10 @@ def main(s: Settings) -> None:
                     _, loss = trained(x, y, keep_logits=False)
                 scaler.scale(loss / micro_steps).backward()
             loss_sum += loss.detach() / micro_steps
+        if stop.number and world == 1:  # a step can take minutes on a CPU: leave this one undone, and its random numbers undrawn
+            set_random_state(random, rank)
+            asked_to_stop = stop.number
+            break
         grad_norm = optimizers.step(scaler, s.grad_clip)
         step += 1
         state["windows"] += windows_a_step
@@ -164,7 +174,7 @@ def main(s: Settings) -> None:
         progress = agree(limits.progress(step, seconds()), device, world)
         asked_to_stop = int(agree(stop.number, device, world))
 
-        if step % s.log_interval == 0:
+        if step % s.log_interval == 0 or step == 1:
             loss = reduce_mean(loss_sum, world).item()
             if not math.isfinite(loss):
                 raise UserError(
@@ -188,6 +198,9 @@ def main(s: Settings) -> None:
             log.measure(step, tokens=tokens, val_loss=val_loss, bits_per_char=bits)
             best = val_loss < state["best_val_loss"]
             state["best_val_loss"] = min(val_loss, state["best_val_loss"])
+            if rank == 0:
+                facts = {"step": step, "tokens": tokens, "val_loss": val_loss, "bits_per_char": bits, "data_dir": s.data_dir}
+                save(out, model, corpus, optimizers, scaler, s, {**state, "step": step, "seconds": seconds()}, facts)
             log.say(
                 f"step {step:,} | validation {val_loss:.3f} nats/token, {bits:.3f} bits/character"
                 + (" (best so far)" if best else f" (best: {corpus.bits_per_char(state['best_val_loss']):.3f})")
@@ -197,13 +210,13 @@ def main(s: Settings) -> None:
                 log.sample(step, text)
                 log.say("  " + text.replace("\n", "\n  "))
                 log.plot()
-                facts = {"step": step, "tokens": tokens, "val_loss": val_loss, "bits_per_char": bits}
-                save(out, model, corpus, optimizers, scaler, s, {**state, "step": step, "seconds": seconds()}, facts)
             last_log = (last_log[0] + time.perf_counter() - pause, last_log[1])
 
     if asked_to_stop:
         if rank == 0:
-            save(out, model, corpus, optimizers, scaler, s, {**state, "step": step, "seconds": seconds()}, {"step": step})
+            facts = {"step": step, "data_dir": s.data_dir}
+            save(out, model, corpus, optimizers, scaler, s, {**state, "step": step, "seconds": seconds()}, facts)
+            log.plot()
         log.say(f"stopped at step {step:,}; all is saved. Go on with the same command and --resume")
     else:
         log.say(
@@ -278,7 +291,10 @@ def build_model(s: Settings, corpus: Corpus, resume_from: Path | None) -> GPT:
 
 def check_resume(state: dict, s: Settings, corpus: Corpus, resume_from: Path) -> None:
     if state["corpus"] != corpus.fingerprint:
-        raise UserError(f"{resume_from} was trained on another text than is in {s.data_dir} now. Start another run: --out_dir=out/NAME")
+        raise UserError(
+            f"{resume_from} was trained on another text than is in {s.data_dir} now."
+            f" Move {s.out_dir} away, or start another run beside it: --out_dir=out/NAME"
+        )
     before = state["settings"]
     for name in ("optimizer", "block_size", "stride", "seed"):
         if before[name] != getattr(s, name):
@@ -306,18 +322,25 @@ def compiled(model: GPT, device: torch.device, log: RunLog):
     return model if reason else torch.compile(model)
 
 
-def forecast(s: Settings, limits, model, device, autocast, windows, windows_a_step, log: RunLog) -> None:
-    """On a CPU, time one window and say how long the run will take, before it starts."""
-    if device.type != "cpu":
+def forecast(limits, state: dict, model: GPT, device, autocast, windows: Windows, windows_a_step: int, log: RunLog) -> None:
+    """On a CPU, time one window and say how long the rest of the run will take, before it starts."""
+    steps, seconds = limits.steps - state["step"], limits.seconds - state["seconds"]
+    if device.type != "cpu" or min(steps, seconds) <= 0:
         return
     x, y = map(torch.from_numpy, windows.batch(0, 1))
-    random, began = torch.get_rng_state(), time.perf_counter()
-    with autocast:
-        model.train()(x, y, keep_logits=False)[1].backward()
+    random = torch.get_rng_state()
+    for _ in range(2):  # the first is slower
+        began = time.perf_counter()
+        with autocast:
+            loss = model.train()(x, y, keep_logits=False)[1]
+        loss.backward()
+        a_window = time.perf_counter() - began
+        if a_window > 2:
+            break
     model.zero_grad()
     torch.set_rng_state(random)
-    expected = min((time.perf_counter() - began) * limits.steps * windows_a_step, limits.seconds)
-    log.say(f"expected about {clock(expected)} on this CPU")
+    expected = min(a_window * steps * windows_a_step, seconds)
+    log.say(f"expected to take about {clock(expected)} on this CPU")
     if expected > 3600:
         log.say("There is no GPU in use. For a model in minutes on a CPU: python train.py config/laptop.py  (Ctrl-C stops and saves.)")
 
@@ -444,6 +467,7 @@ class StopSignal:
         if self.number:
             os._exit(128 + number)
         self.number = number
+        print("\nstopping and saving; Ctrl-C again leaves at once", file=sys.stderr)
 
 
 # -- between steps ---------------------------------------------------------------------------------------------------
@@ -514,11 +538,11 @@ def set_random_state(state: dict, rank: int) -> None:
 
 
 def clock(seconds: float) -> str:
-    """4000 -> "1:06:40", 10**6 -> "11.6 days"."""
+    """65 -> "1:05" (minutes and seconds), 4000 -> "1 h 06 min", 10**6 -> "11.6 days"."""
     if seconds > 2 * 86400:
         return f"{seconds / 86400:.1f} days"
     minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}" if minutes >= 60 else f"{minutes}:{seconds:02d}"
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes}:{seconds:02d}"
 
 
 if __name__ == "__main__":

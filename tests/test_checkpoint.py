@@ -63,6 +63,9 @@ def test_what_is_saved_is_loaded(folder):
     assert load_trainer_state(folder) == {"step": 1}
     (folder / "vocab.txt").unlink()
     assert load_tokenizer(folder).tokens == NATIVE.tokens  # out of tokenizer.json
+    Tokenizer(NATIVE.tokens[:-1]).save(folder / "vocab.txt")
+    with pytest.raises(UserError, match="not the same vocabulary"):
+        load_tokenizer(folder)
 
 
 def transformers_folder(path, **kwargs):
@@ -95,7 +98,8 @@ def test_weights_come_in_in_every_form(tmp_path, form):
 
 @pytest.mark.parametrize(
     "setting", [{"activation_function": "relu"}, {"n_inner": 17}, {"scale_attn_by_inverse_layer_idx": True}, {"add_cross_attention": True},
-                {"model_type": "llama"}, {"layer_norm_epsilon": 1e-6}, {"tie_word_embeddings": False}],
+                {"model_type": "llama"}, {"layer_norm_epsilon": 1e-6}, {"tie_word_embeddings": False}, {"n_head": 0}, {"n_head": 3},
+                {"n_embd": 1.5}, {"vocab_size": 10**30}, {"n_layer": float("inf")}, {"n_head": True}],
 )  # fmt: skip
 def test_what_is_not_supported_is_refused_by_name(folder, setting):
     config = json.loads((folder / "config.json").read_text())
@@ -124,6 +128,31 @@ def test_wrong_weights_are_named(folder, change, words):
     alter(folder, change)
     with pytest.raises(UserError, match=words):
         load_pretrained(folder)
+
+
+@pytest.mark.parametrize("content", [[1], torch.ones(2), {"state_dict": {}}, {1: torch.ones(2)}, {"a": torch.ones(2, dtype=torch.int64)}])
+def test_a_bin_that_holds_something_else_is_refused(folder, content):
+    (folder / "model.safetensors").unlink()
+    torch.save(content, folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match="tensor|missing"):
+        load_pretrained(folder)
+
+
+@pytest.mark.parametrize("content", ["[]", '{"weight_map": []}', '{"weight_map": {"a": 1}}', '{"weight_map": {"a": "../x"}}', "[" * 100000])
+def test_a_bad_index_is_named(folder, content):
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(UserError, match="index.json"):
+        load_pretrained(folder)
+
+
+def test_bytes_that_are_no_text_are_transformers_s_too(folder):
+    from transformers import AutoTokenizer
+
+    words, torch_rng = AutoTokenizer.from_pretrained(folder), torch.Generator().manual_seed(0)
+    for _ in range(300):
+        ids = torch.randint(5, 275, (6,), generator=torch_rng).tolist()  # most of them bytes
+        assert words.decode(ids) == NATIVE.decode(ids)
 
 
 class Evil:

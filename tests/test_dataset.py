@@ -87,6 +87,20 @@ def test_a_foreign_meta_is_named(folder):
         Corpus.open(folder)
 
 
+@pytest.mark.parametrize("change", [{"format": 2}, {"val_tokens": 0}, {"val_characters": "x"}, {"train_tokens": 5}])
+def test_an_edited_meta_is_named(folder, change):
+    meta = json.loads((folder / "meta.json").read_bytes())
+    (folder / "meta.json").write_text(json.dumps({**meta, **change}))
+    with pytest.raises(UserError, match="meta.json"):
+        Corpus.open(folder)
+
+
+def test_a_text_too_short_to_hold_out_is_refused(tmp_path):
+    (tmp_path / "a.txt").write_text("hi\n")
+    with pytest.raises(UserError, match="too short"):
+        prepare.main(prepare.Settings(inputs=[str(tmp_path / "a.txt")], out_dir=str(tmp_path / "data")))
+
+
 @pytest.mark.parametrize("moved", range(5))
 def test_killed_at_any_move_the_new_set_is_whole(folder, tmp_path, moved, monkeypatch):
     """prepare.py killed after `moved` of the four files: the reader finishes the move."""
@@ -110,7 +124,7 @@ def test_killed_at_any_move_the_new_set_is_whole(folder, tmp_path, moved, monkey
         pass
     monkeypatch.undo()
     assert Corpus.open(folder).meta["train_characters"] > before["train_characters"]
-    assert not (folder / "next").exists()
+    assert not (folder / ".next").exists()
 
 
 def test_killed_before_the_seal_the_old_set_is_whole(folder, tmp_path, monkeypatch):

@@ -38,7 +38,7 @@ def test_copying_is_what_brute_force_finds(seed):
 def test_figures_of_a_small_text():
     figures = judge(["天地天地", "人“”"], "天地玄黄")
     assert figures["distinct-1"] == 5 / 7 and figures["distinct-2"] == 4 / 5
-    assert figures["longest copied run"] == 2 and figures["unbalanced quotes"] == 0
+    assert figures["longest copied run"] == 2 and figures["texts with unbalanced quotes"] == 0
 
 
 @pytest.mark.parametrize("text, good", [("“a‘b’”", True), ("“a", True), ("a”", False), ("“a“b”", False), ("“a）", False), ("《“a", False)])

@@ -116,8 +116,10 @@ def test_mistakes_leave_with_2_and_a_line(tmp_path, name, content, words):
 
 
 HEADINGS = ["第一回 宴桃园豪杰三结义　斩黄巾英雄首立功", "第一章初入江湖", "第１２章 夜雨", "第100节 归来", "第一卷：风起", "楔子", "序章 天下", "尾声", "番外 一",
-            "Chapter 1 The Road", "CHAPTER XII", "第一百二十回 荐杜预老将献新谋，降孙皓三分归一统", "第三章"]  # fmt: skip
-PROSE = ["第一次见面时他笑了。", "第三回合，两人又斗在一处。", "第二章里说过的话，他都记得。", "序幕拉开了", "他在第一章写道", "第一章说的是什么？", "番外来的客人"]
+            "Chapter 1 The Road", "CHAPTER XII", "Chapter Twenty: Snow", "第一章 你是谁？", "第一章 他说：“走！”", "第一章风起，云涌", "第一卷七玄门风云",
+            "番外一", "番外篇 结婚", "番外（一）", "番外1：后来", "第 1 章 风起", "【第一章】风起", "正文 第一章 少年", "第廿三回", "第壹佰章", "卷一 风起", "楔　子", "前言", "第一百二十回 荐杜预老将献新谋，降孙皓三分归一统", "第三章"]  # fmt: skip
+PROSE = ["第一次见面时他笑了。", "第三回合，两人又斗在一处。", "第二章里说过的话，他都记得。", "序幕拉开了", "他在第一章写道", "第一章说的是什么？", "番外来的客人", "第一回见面就吵架", "第三章我们已经讲过了", "第一集团军出发", "第三节课上他睡着了",
+         "Chapter 1 of the book was long", "chapter i love", "第一回 他输了，"]
 
 
 @pytest.mark.parametrize("line", HEADINGS)
@@ -137,6 +139,7 @@ def test_a_heading_without_text_goes_to_the_next_chapter():
 def test_a_table_of_contents_is_one_document():
     contents = "\n".join(f"第{i}章 题目" for i in range(1, 41))
     text = f"书名\n{contents}\n" + "\n".join(f"第{i}章 题目\n正文。" for i in range(1, 41))
+    assert chapters_of("第一章 雨\n正文。\n" + contents) == ["第一章 雨\n正文。", contents]
     assert chapters_of(text)[:3] == ["书名", contents, "第1章 题目\n正文。"] and len(chapters_of(text)) == 42
 
 
@@ -198,7 +201,7 @@ def test_a_failed_call_leaves_the_old_set(tmp_path):
     (tmp_path / "bad.txt").write_bytes(BOOK.encode() + b"\xff\xff")
     run(tmp_path, "a.txt", "bad.txt", check=2)
     assert Corpus.open(tmp_path / "data/novel").fingerprint == before
-    assert not (tmp_path / "data/novel/next").exists()
+    assert not (tmp_path / "data/novel/.next").exists()
 
 
 def test_hold_out_is_whole_chapters_from_all_over():

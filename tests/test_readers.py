@@ -121,7 +121,7 @@ def test_folders_and_globs(tmp_path):
     (tmp_path / "in/meta.json").write_text("{}")
     assert read(tmp_path / "in")[0] == "甲\0乙"
     assert read(tmp_path / "in/*.jsonl")[0] == "甲"
-    for nothing, words in ((tmp_path / "none*.txt", "does not exist"), (tmp_path / "in/deep/../../empty", "does not exist")):
+    for nothing, words in ((tmp_path / "none*.txt", "matches no file"), (tmp_path / "in/deep/../../empty", "does not exist")):
         with pytest.raises(UserError, match=words):
             read(nothing)
     (tmp_path / "empty").mkdir()
