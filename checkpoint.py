@@ -189,7 +189,7 @@ def find_checkpoint(folder, prefer: str = "best") -> Path:
 def val_loss(checkpoint: Path) -> float:
     """The validation loss that the checkpoint was saved with; infinity when it was not validated."""
     loss = facts(checkpoint).get("val_loss")
-    return loss if type(loss) in (int, float) else float("inf")
+    return loss if type(loss) in (int, float) and loss < float("inf") else float("inf")  # NaN is not less
 
 
 def facts(checkpoint: Path) -> dict:

@@ -11,6 +11,7 @@ The stream is a function of (seed, window number) alone, so a run continues wher
 import hashlib
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,6 +159,8 @@ def adopt(folder: Path) -> None:
         if (folder / NEXT / name).exists():
             try:
                 os.replace(folder / NEXT / name, folder / name)
+            except FileNotFoundError:
+                pass  # another reader has moved it
             except PermissionError:  # Windows: a file that is mapped cannot be replaced
                 raise UserError(f"{folder / name} is in use (by a training run?). Stop that, then try again.") from None
-    (folder / NEXT).rmdir()
+    shutil.rmtree(folder / NEXT, ignore_errors=True)

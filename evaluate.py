@@ -46,7 +46,7 @@ import torch
 import checkpoint
 from dataset import Corpus
 from machine import pick_device, pick_dtype
-from model import GPT
+from model import GPT, IGNORE
 from tokenizer import Tokenizer
 
 
@@ -68,7 +68,7 @@ def main(s: Settings) -> None:
     samples = read_samples(Path(s.samples)) if s.samples else write_samples(model, tokenizer, s, device)
     held_out = [chapter for chapter in corpus.tokenizer.decode(corpus.val).split("[CLS]") if chapter]
     length = max(200, max(map(len, samples)))
-    book = [chapter[:length] for chapter in held_out]  # as long as the samples: distinct-n falls with length
+    book = [chapter[:length] for chapter in held_out][: len(samples)]  # as many and as long: distinct-n falls with length
     training = corpus.tokenizer.decode(corpus.train)
     figures = {"samples": judge(samples, training), "held-out text": judge(book, training)}
     result = {"model": folder.as_posix(), "bits_per_char": bits, **figures}
@@ -86,12 +86,12 @@ def held_out_nats(model: GPT, ids: np.ndarray, device, batch_size: int = 8) -> f
     starts = np.arange(0, max(1, len(ids) - 1 - (block - stride)), stride)  # the last window reaches the end
     total = 0.0
     for group in np.array_split(starts, math.ceil(len(starts) / batch_size)):
-        window = np.full((len(group), block + 1), -100, dtype=np.int64)
+        window = np.full((len(group), block + 1), IGNORE, dtype=np.int64)
         for row, start in enumerate(group):
             piece = ids[start : start + block + 1]
             window[row, : len(piece)] = piece
         y = window[:, 1:].copy()
-        y[group > 0, : block - stride] = -100  # counted by the window before
+        y[group > 0, : block - stride] = IGNORE  # counted by the window before
         x, y = torch.from_numpy(window[:, :-1].clip(min=0)).to(device), torch.from_numpy(y).to(device)
         counted = int((y >= 0).sum())
         if counted:
@@ -149,7 +149,8 @@ def repeated_share(texts: list[str], n: int) -> float:
 
 
 def balanced(text: str) -> bool:
-    """Every opening quote or bracket closes, in order; the last may still be open, for a sample ends anywhere."""
+    """Every closing mark has its opening one, in order, and none opens twice; at the end some may be open still, for a
+    sample ends anywhere."""
     pairs = dict(zip("”’」』）》】", "“‘「『（《【"))
     open_marks: list[str] = []
     for mark in text:
@@ -160,7 +161,7 @@ def balanced(text: str) -> bool:
         elif mark in pairs:
             if not open_marks or open_marks.pop() != pairs[mark]:
                 return False
-    return len(open_marks) <= 1
+    return True
 
 
 def copied_runs(texts: list[str], training: str, lengths: tuple[int, ...]) -> dict:

@@ -224,7 +224,7 @@ class GPT(nn.Module):
         The filters are `filter_logits`'s.
         """
         B, block, device = idx.size(0), self.config.block_size, idx.device
-        first = (torch.seed() if seed is None else seed) * 2**20
+        first = (torch.randint(2**40, ()).item() if seed is None else seed) * 2**20
         rows = [torch.Generator().manual_seed((first + i) % 2**63) for i in range(B)]
         # one number in [0, 1) a row and token, drawn before the loop so that no step waits for the host
         uniform = torch.stack([torch.rand(max_new_tokens, generator=g) for g in rows]).mul(1 - 2**-20).to(device)

@@ -88,8 +88,8 @@ def main(s: Settings) -> None:
     aside = out / NEXT
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
+    book = Spool(aside / "book.txt")
     try:
-        book = Spool(aside / "book.txt")
         for source in tqdm(sources, desc="read", unit=" files", delay=1, leave=False):
             for document in source.documents():
                 for chapter in split_chapters(cleaner.blocks(document)):
@@ -105,6 +105,7 @@ def main(s: Settings) -> None:
         meta = write_set(aside, book, held_out, tokenizer)
         book.close()
     except BaseException:
+        book.file.close()
         shutil.rmtree(aside, ignore_errors=True)  # only what this call began; what was there before stays
         raise
     meta["sources"] = [{"path": source.name, "encoding": source.encoding} for source in sources]
@@ -370,6 +371,8 @@ def write_set(folder: Path, book: Spool, held_out: list[int], tokenizer: Tokeniz
         os.fsync(file.fileno())
         file.close()
     tokenizer.save(folder / "vocab.txt")
+    with open(folder / "vocab.txt", "rb+") as file:
+        os.fsync(file.fileno())
     names = ("train.bin", "val.bin", "vocab.txt")
     return {
         "format": FORMAT,

@@ -60,7 +60,8 @@ def install(requirements: str) -> None:
         if sys.prefix != sys.base_prefix:  # run from a virtual environment: see its packages too
             site_packages = ask("import sysconfig; print(sysconfig.get_paths()['purelib'])")
             outer = [path for path in sys.path if path.endswith("site-packages")]
-            (Path(site_packages) / "outer.pth").write_text("\n".join(outer), encoding="utf-8")
+            lines = [f"import sys; sys.path.append({path!a})" for path in outer]  # ASCII, for it is read in the locale's encoding
+            (Path(site_packages) / "outer.pth").write_text("\n".join(lines) + "\n", encoding="ascii")
     say(f"installing {requirements} (torch is large: this can take some minutes)")
     constraints = (HERE / "constraints.txt").read_text(encoding="utf-8").splitlines()
     present = ask("import torch; print(torch.__version__)")
@@ -76,10 +77,12 @@ def install(requirements: str) -> None:
 def run(*arguments: str) -> None:
     """A command of .venv's Python, its output on the terminal. Leaves with its status when it fails."""
     say("> python " + " ".join(arguments))
-    try:
-        status = subprocess.run([str(PYTHON), *arguments]).returncode
-    except KeyboardInterrupt:  # the command has had it too, and has saved
-        status = 130
+    process, status = subprocess.Popen([str(PYTHON), *arguments]), None
+    while status is None:
+        try:
+            status = process.wait()
+        except KeyboardInterrupt:
+            pass  # the command has had it too: let it save, and wait
     if status:
         sys.exit(status)
 

@@ -11,6 +11,8 @@ TensorBoard and matplotlib are conveniences: where one is missing, a line says s
 """
 
 import json
+import math
+import os
 import sys
 from pathlib import Path
 
@@ -20,13 +22,14 @@ class RunLog:
 
     def __init__(self, folder: Path | None, first_step: int = 0):
         """first_step: what an earlier, interrupted run logged past this step is dropped (it will be logged again)."""
-        self.folder, self.status_shown, self.board = folder, False, None
+        self.folder, self.status_shown, self.board = folder, 0, None  # status_shown: the length of the line on the screen
         if folder is None:
             return
         (folder / "samples").mkdir(parents=True, exist_ok=True)
         self.metrics = [m for m in read_metrics(folder) if m["step"] <= first_step] if first_step else []
         lines = "".join(json.dumps(m) + "\n" for m in self.metrics)
-        (folder / "metrics.jsonl").write_text(lines, encoding="utf-8")
+        (folder / "metrics.jsonl.writing").write_text(lines, encoding="utf-8")
+        os.replace(folder / "metrics.jsonl.writing", folder / "metrics.jsonl")
         self.metrics_file = open(folder / "metrics.jsonl", "a", encoding="utf-8", buffering=1)
         self.log_file = open(folder / "log.txt", "a" if first_step else "w", encoding="utf-8", buffering=1)
         try:
@@ -52,23 +55,24 @@ class RunLog:
         if sys.stdout.isatty():
             self._clear_status()
             print(text, end="", flush=True)
-            self.status_shown = True
+            self.status_shown = len(text)
         else:
             print(text, flush=True)
 
     def _clear_status(self) -> None:
         if self.status_shown:
-            print("\r\033[K", end="")
-            self.status_shown = False
+            print("\r" + " " * self.status_shown + "\r", end="")
+            self.status_shown = 0
 
     def measure(self, step: int, **values: float) -> None:
         """One line of metrics.jsonl, and a point on each of TensorBoard's curves."""
         if self.folder is None:
             return
+        values = {name: value if math.isfinite(value) else None for name, value in values.items()}  # JSON has no infinity
         self.metrics.append({"step": step, **values})
         self.metrics_file.write(json.dumps(self.metrics[-1]) + "\n")
         if self.board:
-            for name, value in values.items():
+            for name, value in ((n, v) for n, v in values.items() if v is not None):
                 self.board.add_scalar(name, value, step)
 
     def sample(self, step: int, text: str) -> None:
@@ -87,6 +91,8 @@ class RunLog:
             plot_losses(self.metrics, self.folder / "loss.png")
         except ImportError:
             self.say("matplotlib is not installed, so there will be no loss.png (pip install matplotlib)")
+        except OSError as error:
+            self.say(f"loss.png could not be written: {error}")
 
     def close(self) -> None:
         if self.folder is None:

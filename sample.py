@@ -32,7 +32,7 @@ class Settings:
     repetition_penalty: float = 1.0  # above 1: what was written already becomes less likely
     # the machine
     device: str = "auto"  # cpu, cuda, cuda:1, mps; auto: the best there is
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the weights; auto: bfloat16 on a GPU
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the weights; auto: 16 bits on a GPU
 
     def __post_init__(self):
         for name, fits, what in (

@@ -111,7 +111,7 @@ class Tokenizer:
 
     def __eq__(self, other) -> bool:
         """Do both give the same ids?"""
-        return (self.tokens, self.split_digits) == (other.tokens, other.split_digits)
+        return isinstance(other, Tokenizer) and (self.tokens, self.split_digits) == (other.tokens, other.split_digits)
 
     def token_to_id(self, token: str) -> int:
         """The id of a token. Raises KeyError when there is none."""

@@ -11,6 +11,7 @@ Ctrl-C saves and stops. Everything is in the run's folder: checkpoints that tran
 log.txt, metrics.jsonl, loss.png, samples/, and tensorboard/ (tensorboard --logdir out).
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -64,22 +65,24 @@ class Settings:
 
     def __post_init__(self):
         for name in ("n_layer", "n_head", "n_embd", "block_size", "batch_size", "gradient_accumulation_steps", "log_interval",
-                     "eval_interval", "eval_windows"):  # fmt: skip
+                     "eval_interval", "eval_windows", "keep_last", "sample_tokens"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise UserError(f"--{name}={getattr(self, name)}: at least 1 is needed")
-        if self.seed < 0:
-            raise UserError(f"--seed={self.seed}: 0 or more is needed")
+        for name in ("seed", "stride", "learning_rate", "adamw_learning_rate", "weight_decay", "grad_clip", "warmup_iters", "min_lr",
+                     "epochs", "max_iters", "max_minutes"):  # fmt: skip
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"--{name}={getattr(self, name)}: 0 or more is needed")
         if self.n_embd % self.n_head:
             raise UserError(f"--n_embd={self.n_embd} is not a multiple of --n_head={self.n_head}")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"--dropout={self.dropout}: a share from 0 up to 1 is needed")
+        for name in ("dropout", "beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"--{name}={getattr(self, name)}: a share from 0 up to 1 is needed")
         if not (self.epochs or self.max_iters or self.max_minutes):
             raise UserError("when should training end? Set --epochs, --max_iters or --max_minutes")
 
 
 settings = configure(Settings) if __name__ == "__main__" else None  # before the heavy imports: --help answers at once
 
-import math
 import os
 import shutil
 import signal
@@ -138,13 +141,14 @@ def main(s: Settings) -> None:
     if world > 1:
         trained = DistributedDataParallel(trained, device_ids=[device.index] if device.type == "cuda" else None)
     autocast = torch.autocast(device.type, dtype) if dtype != torch.float32 else nullcontext()
-    limits = Limits(s, windows.per_epoch / windows_a_step)
+    limits = Limits(s, windows.per_epoch)
     forecast(limits, state, model, device, autocast, windows, windows_a_step, log)
 
     stop = StopSignal()
     step, elapsed_before, began = state["step"], state["seconds"], time.perf_counter()
     seconds = lambda: elapsed_before + time.perf_counter() - began  # noqa: E731
-    progress = agree(limits.progress(step, seconds()), device, world)  # from 0 to 1
+    progress = agree(limits.progress(step, state["windows"], seconds()), device, world)  # from 0 to 1
+    progress_before = progress
     asked_to_stop = 0  # by which signal
     last_log = (time.perf_counter(), step)
     while progress < 1 and not asked_to_stop:
@@ -171,22 +175,18 @@ def main(s: Settings) -> None:
         step += 1
         state["windows"] += windows_a_step
         tokens = state["windows"] * s.block_size
-        progress = agree(limits.progress(step, seconds()), device, world)
+        progress = agree(limits.progress(step, state["windows"], seconds()), device, world)
         asked_to_stop = int(agree(stop.number, device, world))
 
         if step % s.log_interval == 0 or step == 1:
             loss = reduce_mean(loss_sum, world).item()
-            if not math.isfinite(loss):
-                raise UserError(
-                    f"the loss is {loss} at step {step}: training came apart. The last checkpoint is whole;"
-                    f" go on from it with --resume and a lower --learning_rate (now {s.learning_rate})."
-                )
+            check_finite(loss, step, s)
             now = time.perf_counter()
             tokens_per_s = tokens_a_step * (step - last_log[1]) / (now - last_log[0])
             last_log = (now, step)
             log.measure(step, tokens=tokens, loss=loss, lr=rate * s.learning_rate, grad_norm=grad_norm.item(),
                         tokens_per_s=round(tokens_per_s))  # fmt: skip
-            left = limits.seconds_left(step, seconds(), state["step"], elapsed_before)
+            left = (seconds() - elapsed_before) * (1 - progress) / max(1e-9, progress - progress_before)
             log.status(
                 f"step {step:,} | epoch {state['windows'] / windows.per_epoch:.2f} | loss {loss:.3f}, {corpus.bits_per_char(loss):.2f} bits/char"
                 f" | lr {rate * s.learning_rate:.2e} | {tokens_per_s:,.0f} tokens/s | {clock(left)} left"
@@ -194,6 +194,7 @@ def main(s: Settings) -> None:
         if step % s.eval_interval == 0 or progress >= 1:
             pause = time.perf_counter()
             val_loss = validate(model, corpus, s, autocast, device, rank, world)
+            check_finite(val_loss, step, s)  # before it is saved
             bits = corpus.bits_per_char(val_loss)
             log.measure(step, tokens=tokens, val_loss=val_loss, bits_per_char=bits)
             best = val_loss < state["best_val_loss"]
@@ -226,6 +227,7 @@ def main(s: Settings) -> None:
         )
     log.close()
     if world > 1:
+        dist.barrier()  # the others wait until the first has written
         dist.destroy_process_group()
     if asked_to_stop:
         raise SystemExit(128 + asked_to_stop)
@@ -324,8 +326,7 @@ def compiled(model: GPT, device: torch.device, log: RunLog):
 
 def forecast(limits, state: dict, model: GPT, device, autocast, windows: Windows, windows_a_step: int, log: RunLog) -> None:
     """On a CPU, time one window and say how long the rest of the run will take, before it starts."""
-    steps, seconds = limits.steps - state["step"], limits.seconds - state["seconds"]
-    if device.type != "cpu" or min(steps, seconds) <= 0:
+    if device.type != "cpu" or limits.progress(state["step"], state["windows"], state["seconds"]) >= 1:
         return
     x, y = map(torch.from_numpy, windows.batch(0, 1))
     random = torch.get_rng_state()
@@ -339,7 +340,8 @@ def forecast(limits, state: dict, model: GPT, device, autocast, windows: Windows
             break
     model.zero_grad()
     torch.set_rng_state(random)
-    expected = min(a_window * steps * windows_a_step, seconds)
+    left = min((limits.steps - state["step"]) * windows_a_step, limits.windows - state["windows"])
+    expected = min(a_window * left, limits.seconds - state["seconds"])
     log.say(f"expected to take about {clock(expected)} on this CPU")
     if expected > 3600:
         log.say("There is no GPU in use. For a model in minutes on a CPU: python train.py config/laptop.py  (Ctrl-C stops and saves.)")
@@ -396,9 +398,12 @@ class Optimizers:
             view.grad = whole.grad[rows]
         for part in self.parts:
             scaler.unscale_(part)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip or math.inf)
-        for part in self.parts:
-            scaler.step(part)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+        if not scaler.is_enabled() or norm.isfinite():  # fp16 overflowed: no part steps, the scale is lowered
+            if clip:
+                torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), clip, norm)
+            for part in self.parts:
+                scaler.step(part)
         scaler.update()
         self.model.zero_grad(set_to_none=True)
         return norm
@@ -407,24 +412,25 @@ class Optimizers:
         return [part.state_dict() for part in self.parts]
 
     def load_state_dict(self, states: list[dict]) -> None:
+        """The moments of a state_dict; rates, decay and betas stay those of the settings."""
         for part, state in zip(self.parts, states):
+            options = [{name: value for name, value in group.items() if name != "params"} for group in part.param_groups]
             part.load_state_dict(state)
+            for group, own in zip(part.param_groups, options):
+                group.update(own)
 
 
 class Limits:
-    """When the run ends: after so many steps, epochs or minutes, whichever comes first."""
+    """When the run ends: after so many steps, windows or seconds, whichever comes first."""
 
-    def __init__(self, s: Settings, steps_per_epoch: float):
-        self.steps = min(s.max_iters or math.inf, math.ceil(s.epochs * steps_per_epoch) if s.epochs else math.inf)
+    def __init__(self, s: Settings, windows_per_epoch: int):
+        self.steps = s.max_iters or math.inf
+        self.windows = math.ceil(s.epochs * windows_per_epoch) or math.inf
         self.seconds = 60 * s.max_minutes or math.inf
 
-    def progress(self, step: int, seconds: float) -> float:
+    def progress(self, step: int, windows: int, seconds: float) -> float:
         """From 0 at the start to 1 at the end."""
-        return max(step / self.steps, seconds / self.seconds)
-
-    def seconds_left(self, step: int, seconds: float, first_step: int, first_seconds: float) -> float:
-        by_steps = (self.steps - step) * (seconds - first_seconds) / max(1, step - first_step)
-        return max(0.0, min(by_steps, self.seconds - seconds))
+        return max(step / self.steps, windows / self.windows, seconds / self.seconds)
 
 
 def learning_rate(s: Settings, step: int, progress: float) -> float:
@@ -455,18 +461,29 @@ def agree(value: float, device: torch.device, world: int) -> float:
     return highest.item()
 
 
+def check_finite(loss: float, step: int, s: Settings) -> None:
+    """Raises UserError when training has come apart."""
+    if not math.isfinite(loss):
+        raise UserError(
+            f"the loss is {loss} at step {step}: training came apart. The last checkpoint is whole;"
+            f" go on from it with --resume and a lower --learning_rate (now {s.learning_rate})."
+        )
+
+
 class StopSignal:
-    """Ctrl-C and SIGTERM ask to stop after the step; a second Ctrl-C leaves at once."""
+    """Ctrl-C and SIGTERM ask to save and stop; another, a second later or more, leaves at once. (torchrun sends each twice.)"""
 
     def __init__(self):
-        self.number = 0
+        self.number, self.when = 0, 0.0
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._take)
 
     def _take(self, number, frame):
         if self.number:
-            os._exit(128 + number)
-        self.number = number
+            if time.monotonic() - self.when > 1:
+                os._exit(128 + number)
+            return
+        self.number, self.when = number, time.monotonic()
         print("\nstopping and saving; Ctrl-C again leaves at once", file=sys.stderr)
 
 
@@ -519,14 +536,19 @@ def save(out: Path, model: GPT, corpus: Corpus, optimizers: Optimizers, scaler, 
     for old in found:
         if old not in keep:
             doomed = old.with_name(f".{old.name}.deleting")  # renamed first: half a checkpoint must not look whole
-            os.replace(old, doomed)
-            shutil.rmtree(doomed)
+            try:
+                os.replace(old, doomed)
+            except PermissionError:  # Windows: sample.py is reading it; next time
+                continue
+            shutil.rmtree(doomed, ignore_errors=True)
 
 
 def random_state() -> dict:
     state = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()
+    if torch.backends.mps.is_available():
+        state["mps"] = torch.mps.get_rng_state()
     return state
 
 
@@ -535,6 +557,8 @@ def set_random_state(state: dict, rank: int) -> None:
         torch.set_rng_state(state["cpu"])
         if "cuda" in state and torch.cuda.is_available():
             torch.cuda.set_rng_state(state["cuda"])
+        if "mps" in state and torch.backends.mps.is_available():
+            torch.mps.set_rng_state(state["mps"])
 
 
 def clock(seconds: float) -> str:

@@ -1,4 +1,4 @@
-# GPT-2 small on one novel of 5 to 25 MB, for one GPU with 8 GB.
+# GPT-2 small on one novel of 5 to 25 MB, for one GPU with 8 GB. (Not measured yet: no GPU was at hand. See docs/BENCHMARKS.md.)
 out_dir = "out/novel"
 
 # GPT-2 small

@@ -130,6 +130,7 @@ def test_two_processes_train_as_one(whole, workplace):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(ROOT / "train.py"), *arguments]
     done = subprocess.run(command, cwd=workplace, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+    assert list(losses(workplace / "out/two")) == list(losses(workplace / "out/one")) == [1, 5, 10]
     for (loss, val), (loss_one, val_one) in zip(losses(workplace / "out/two").values(), losses(workplace / "out/one").values()):
         assert loss == loss_one or abs(loss - loss_one) < 1e-5
         assert val == val_one or abs(val - val_one) < 1e-5
@@ -167,6 +168,11 @@ def test_the_original_s_model_json(workplace):
         (["--n_embd=33"], "not a multiple"),
         (["--max_iters=0"], "when should training end"),
         (["--batch_size=0"], "at least 1"),
+        (["--keep_last=0"], "at least 1"),
+        (["--seed=-1"], "0 or more"),
+        (["--learning_rate=-1"], "0 or more"),
+        (["--beta1=1.5"], "from 0 up to 1"),
+        (["--max_minutes=-1"], "0 or more"),
     ],
 )
 def test_mistakes_leave_with_2_and_a_line_or_two(workplace, arguments, words):
@@ -217,6 +223,34 @@ def test_muon_sees_query_key_and_value_as_three_matrices():
     assert all(p.grad is None for p in model.parameters())
 
 
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+def test_fp16_overflow_skips_the_whole_step(clip):
+    """One infinite gradient: no optimizer steps, the scale falls; then, without it, all do."""
+    model, optimizers = make_optimizers("muon")
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    idx = torch.randint(0, 64, (4, 8))
+    for harm in (True, False):
+        before = [p.detach().clone() for p in model.parameters()]
+        scaler.scale(model(idx, idx)[1]).backward()
+        if harm:
+            model.transformer.h[0].mlp.c_fc.weight.grad[0, 0] = math.inf
+        optimizers.step(scaler, clip)
+        changed = [bool((p != b).any()) for p, b in zip(model.parameters(), before)]
+        assert not any(changed) if harm else all(changed)
+    assert scaler.get_scale() == 2.0
+
+
+def test_resuming_takes_new_settings_but_old_moments():
+    model, optimizers = make_optimizers("muon")
+    idx = torch.randint(0, 64, (4, 8))
+    model(idx, idx)[1].backward()
+    optimizers.step(torch.amp.GradScaler("cpu", enabled=False), 1.0)
+    other = Optimizers(model, Settings(max_iters=1, weight_decay=0.5, beta1=0.7))
+    other.load_state_dict(optimizers.state_dict())
+    assert other.parts[0].param_groups[0]["weight_decay"] == 0.5 and other.parts[1].param_groups[0]["betas"][0] == 0.7
+    assert len(other.parts[0].state) == len(optimizers.parts[0].state) > 0
+
+
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 def test_every_parameter_is_trained_once(optimizer):
     model, optimizers = make_optimizers(optimizer)
@@ -232,11 +266,12 @@ def test_every_parameter_is_trained_once(optimizer):
 def test_the_schedule_warms_up_and_ends_where_the_run_ends():
     for decay in ("linear", "cosine"):
         s = Settings(max_iters=100, max_minutes=1, warmup_iters=10, lr_decay=decay, min_lr=0.1)
-        limits = Limits(s, steps_per_epoch=7)
-        rates = [learning_rate(s, step, limits.progress(step, seconds=0)) for step in range(101)]
+        limits = Limits(s, windows_per_epoch=7)
+        rates = [learning_rate(s, step, limits.progress(step, 0, seconds=0)) for step in range(101)]
         assert rates[0] < 0.2 and max(rates) == max(rates[8:12]) and rates[-1] == pytest.approx(0.1)
-        assert learning_rate(s, 50, limits.progress(50, seconds=60)) == pytest.approx(0.1), "time is up"
-    assert Limits(Settings(epochs=2), 7.5).steps == 15
+        assert learning_rate(s, 50, limits.progress(50, 0, seconds=60)) == pytest.approx(0.1), "time is up"
+    limits = Limits(Settings(epochs=2), windows_per_epoch=75)
+    assert limits.progress(10, 149, 0) < 1 == limits.progress(10, 150, 0)
 
 
 def test_clock():

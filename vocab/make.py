@@ -23,9 +23,12 @@ def gb2312() -> list[str]:
     return [cell.decode("gb2312") for cell in cells if cell.decode("gb2312", errors="ignore")]
 
 
+def vocabulary() -> Tokenizer:
+    return Tokenizer([*SPECIALS, *BYTES, *dict.fromkeys([*ASCII, *gb2312(), *MORE])])  # each character once, in this order
+
+
 def main() -> None:
-    characters = dict.fromkeys([*ASCII, *gb2312(), *MORE])  # each once, in this order
-    tokenizer = Tokenizer([*SPECIALS, *BYTES, *characters])
+    tokenizer = vocabulary()
     tokenizer.save(HERE / "chinese.txt")
     print(f"vocab/chinese.txt: {tokenizer.vocab_size:,} tokens")
 
