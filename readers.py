@@ -30,8 +30,8 @@ from configurator import UserError
 KINDS = (".txt", ".json", ".jsonl", ".epub")
 PACKED = {".gz": gzip.open, ".xz": lzma.open}
 BLOCK = 2**22  # bytes decoded at a time
-UNPACKED_FREELY, HIGHEST_RATIO = 2**26, 100  # a novel packs to a third or a tenth
-BROKEN = (OSError, EOFError, lzma.LZMAError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError, LookupError,
+UNPACKED_FREELY, HIGHEST_RATIO = 2**26, 100  # a novel packs to about a third
+BROKEN = (OSError, EOFError, lzma.LZMAError, zlib.error, zipfile.BadZipFile, RuntimeError, LookupError,
           ValueError, OverflowError, AttributeError, TypeError, ElementTree.ParseError)  # fmt: skip
 """What the standard library throws at a damaged, encrypted or made-up archive."""
 

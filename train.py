@@ -150,6 +150,11 @@ def main(s: Settings) -> None:
     progress = agree(limits.progress(step, state["windows"], seconds()), device, world)  # from 0 to 1
     progress_before = progress
     asked_to_stop = 0  # by which signal
+
+    def save_now(**facts) -> None:
+        facts = {"step": step, "data_dir": s.data_dir, **facts}
+        save(out, model, corpus, optimizers, scaler, s, {**state, "step": step, "seconds": seconds()}, facts)
+
     last_log = (time.perf_counter(), step)
     while progress < 1 and not asked_to_stop:
         rate = learning_rate(s, step, progress)
@@ -200,8 +205,7 @@ def main(s: Settings) -> None:
             best = val_loss < state["best_val_loss"]
             state["best_val_loss"] = min(val_loss, state["best_val_loss"])
             if rank == 0:
-                facts = {"step": step, "tokens": tokens, "val_loss": val_loss, "bits_per_char": bits, "data_dir": s.data_dir}
-                save(out, model, corpus, optimizers, scaler, s, {**state, "step": step, "seconds": seconds()}, facts)
+                save_now(tokens=tokens, val_loss=val_loss, bits_per_char=bits)
             log.say(
                 f"step {step:,} | validation {val_loss:.3f} nats/token, {bits:.3f} bits/character"
                 + (" (best so far)" if best else f" (best: {corpus.bits_per_char(state['best_val_loss']):.3f})")
@@ -215,8 +219,7 @@ def main(s: Settings) -> None:
 
     if asked_to_stop:
         if rank == 0:
-            facts = {"step": step, "data_dir": s.data_dir}
-            save(out, model, corpus, optimizers, scaler, s, {**state, "step": step, "seconds": seconds()}, facts)
+            save_now()
             log.plot()
         log.say(f"stopped at step {step:,}; all is saved. Go on with the same command and --resume")
     else:

@@ -1,4 +1,3 @@
-import json
 import os
 import subprocess
 import sys
@@ -8,7 +7,6 @@ import numpy as np
 import pytest
 from conftest import ROOT, script, story
 
-import prepare
 from configurator import UserError
 from dataset import Corpus
 from prepare import LONGEST, Cleaner, Settings, hold_out, split_by_size, split_chapters
