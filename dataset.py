@@ -70,6 +70,13 @@ class Corpus:
                 raise UserError(f"{folder / name}.bin does not fit its vocabulary and meta.json. Prepare the text again.")
         return cls(folder, meta, tokenizer, train, val)
 
+    def check_unchanged(self) -> None:
+        """Raises UserError when a file is no longer the one that was opened: edited, cut, or prepared anew meanwhile."""
+        for name in FILES[:-1]:
+            path = self.folder / name
+            if not path.exists() or sha256(path) != self.meta["sha256"][name]:
+                raise UserError(f"{path} was changed since training began. Nothing was saved after that; the checkpoints before are whole.")
+
     @property
     def fingerprint(self) -> str:
         """Tells this corpus from any other: a hash over the hashes of its files."""

@@ -1,6 +1,7 @@
 """What this machine offers: which device, which precision, whether torch.compile works."""
 
 import os
+import time
 
 import torch
 
@@ -57,6 +58,36 @@ def why_not_compile(device: torch.device) -> str:
         return ""
     except Exception as error:  # whatever the toolchain throws
         return (str(error).strip() or type(error).__name__).splitlines()[0][:150]
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """How fast this machine multiplies matrices of this precision, in FLOP/s: the best of five tries on squares that are large enough.
+
+    It is what a training step could reach at most, measured here and now: no table knows every card, or its power limit.
+    """
+    n = 4096 if device.type == "cuda" else 1024
+    own = torch.Generator(device).manual_seed(0)  # the global one belongs to the weights and the dropout
+    a = torch.randn(n, n, device=device, generator=own).to(dtype)
+    best = float("inf")
+    for _ in range(6):  # the first warms up
+        began = time.perf_counter()
+        for _ in range(4):
+            product = a @ a
+        product[0, 0].item()  # waits for a GPU
+        best = min(best, time.perf_counter() - began)
+    return 4 * 2 * n**3 / best
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on the device; 0 where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows, macOS
+        return 0
 
 
 def device_name(device: torch.device) -> str:

@@ -94,6 +94,14 @@ class RunLog:
         except OSError as error:
             self.say(f"loss.png could not be written: {error}")
 
+    def flush(self) -> None:
+        """Onto the disk with it: before a checkpoint is written, for a resumed run logs only what comes after that."""
+        if self.folder is None:
+            return
+        os.fsync(self.metrics_file.fileno())
+        if self.board:
+            self.board.flush()
+
     def close(self) -> None:
         if self.folder is None:
             return

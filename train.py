@@ -33,7 +33,7 @@ class Settings:
     block_size: int = 1024  # context length in tokens
     dropout: float = 0.1  # share of activations dropped in training
     # a step
-    batch_size: int = 8  # windows a micro-batch; what memory allows
+    batch_size: int | str = 8  # windows a micro-batch; auto: what memory allows, for steps of 8 * gradient_accumulation_steps windows
     gradient_accumulation_steps: int = 4  # micro-batches a step, over all processes together
     stride: int = 0  # tokens from one window to the next; 0: block_size, so windows do not overlap
     optimizer: Literal["muon", "adamw"] = "muon"  # muon: for the blocks' matrices, with adamw for the rest
@@ -45,11 +45,14 @@ class Settings:
     grad_clip: float = 1.0  # longest gradient; 0: any
     # the schedule: warm up, then decay until the run ends, at whichever limit comes first
     warmup_iters: int = 100  # steps to the highest learning rate
-    lr_decay: Literal["linear", "cosine", "constant"] = "linear"  # the way down
+    lr_decay: Literal["linear", "cosine", "wsd", "constant"] = "linear"  # the way down; wsd: none, then linear in the last part
+    cooldown: float = 0.2  # that last part, as a share of the run
     min_lr: float = 0.0  # where the decay ends, as a share of the highest
     epochs: float = 0.0  # passes over the text; 0: no limit
     max_iters: int = 0  # steps; 0: no limit
+    max_tokens: int = 0  # tokens read; 0: no limit
     max_minutes: float = 0.0  # minutes; 0: no limit
+    patience: int = 0  # validations in a row without a new best, after which the run ends; 0: any number
     # looking on
     log_interval: int = 10  # steps from one log line to the next
     eval_interval: int = 250  # steps from one validation, sample and checkpoint to the next
@@ -64,12 +67,14 @@ class Settings:
     seed: int = 1337  # of the weights, the order of the text and the dropout
 
     def __post_init__(self):
+        if isinstance(self.batch_size, str) and self.batch_size != "auto":
+            raise UserError(f"--batch_size={self.batch_size}: a number or auto is needed")
         for name in ("n_layer", "n_head", "n_embd", "block_size", "batch_size", "gradient_accumulation_steps", "log_interval",
                      "eval_interval", "eval_windows", "keep_last", "sample_tokens"):  # fmt: skip
-            if getattr(self, name) < 1:
+            if getattr(self, name) != "auto" and getattr(self, name) < 1:
                 raise UserError(f"--{name}={getattr(self, name)}: at least 1 is needed")
         for name in ("seed", "stride", "learning_rate", "adamw_learning_rate", "weight_decay", "grad_clip", "warmup_iters", "min_lr",
-                     "epochs", "max_iters", "max_minutes"):  # fmt: skip
+                     "epochs", "max_iters", "max_tokens", "max_minutes", "patience"):  # fmt: skip
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"--{name}={getattr(self, name)}: 0 or more is needed")
         if self.n_embd % self.n_head:
@@ -77,8 +82,10 @@ class Settings:
         for name in ("dropout", "beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"--{name}={getattr(self, name)}: a share from 0 up to 1 is needed")
-        if not (self.epochs or self.max_iters or self.max_minutes):
-            raise UserError("when should training end? Set --epochs, --max_iters or --max_minutes")
+        if not 0 < self.cooldown <= 1:
+            raise UserError(f"--cooldown={self.cooldown}: a share above 0, up to 1, is needed")
+        if not (self.epochs or self.max_iters or self.max_tokens or self.max_minutes):
+            raise UserError("when should training end? Set --epochs, --max_iters, --max_tokens or --max_minutes")
 
 
 settings = configure(Settings) if __name__ == "__main__" else None  # before the heavy imports: --help answers at once
@@ -99,9 +106,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 import checkpoint
 from dataset import Corpus, Windows, validation_windows
-from machine import device_name, pick_device, pick_dtype, why_not_compile
+from machine import device_name, free_memory, matmul_rate, pick_device, pick_dtype, why_not_compile
 from model import GPT, GPTConfig
+from optimizer import Optimizers
 from runlog import RunLog
+from tokenizer import Tokenizer
 
 
 def main(s: Settings) -> None:
@@ -113,14 +122,16 @@ def main(s: Settings) -> None:
     out = Path(s.out_dir)
     corpus = Corpus.open(s.data_dir)
     resume_from = find_resume(s, out)
-    state = checkpoint.load_trainer_state(resume_from) if resume_from else fresh_state()
+    state = fresh_state() | (checkpoint.load_trainer_state(resume_from) if resume_from else {})
     torch.manual_seed(s.seed + rank)
 
     if resume_from:
         check_resume(state, s, corpus, resume_from)
     model = build_model(s, corpus, resume_from).to(device)
     model.checkpoint_activations = s.checkpoint_activations
-    optimizers = Optimizers(model, s)
+    if s.batch_size == "auto":
+        s = largest_batch(s, model.config, dtype, device, world)
+    optimizers = Optimizers(model, s, dtype)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
     windows = Windows(corpus.train, s.block_size, s.stride, s.seed)
     micro_steps = s.gradient_accumulation_steps // world
@@ -134,29 +145,68 @@ def main(s: Settings) -> None:
         set_random_state(state["random"], rank)
 
     log = RunLog(out if rank == 0 else None, first_step=state["step"])
+    limits = Limits(s, windows.per_epoch)
+    peak = matmul_rate(device, dtype)
     log.say(describe(s, model, corpus, windows, device, dtype, tokens_a_step))
+    log.say(forecast(s, model, limits, state, dtype, device, peak * world))
     if resume_from:
-        log.say(f"resumed {resume_from.as_posix()} at step {state['step']:,}")
+        log.say(f"resumed {resume_from.as_posix()} at step {state['step']:,}{changed_settings(state['settings'], s)}")
     trained = compiled(model, device, log) if s.compile else model
     if world > 1:
-        trained = DistributedDataParallel(trained, device_ids=[device.index] if device.type == "cuda" else None)
+        trained = DistributedDataParallel(trained, device_ids=[device.index] if device.type == "cuda" else None, gradient_as_bucket_view=True)
     autocast = torch.autocast(device.type, dtype) if dtype != torch.float32 else nullcontext()
-    limits = Limits(s, windows.per_epoch)
-    forecast(limits, state, model, device, autocast, windows, windows_a_step, log)
 
     stop = StopSignal()
     step, elapsed_before, began = state["step"], state["seconds"], time.perf_counter()
     seconds = lambda: elapsed_before + time.perf_counter() - began  # noqa: E731
-    progress = agree(limits.progress(step, state["windows"], seconds()), device, world)  # from 0 to 1
-    progress_before = progress
+    progress = agree(limits.progress(step, state["windows"], seconds()), world)  # from 0 to 1
+    progress_before, last_log = progress, (time.perf_counter(), step)
     asked_to_stop = 0  # by which signal
+    ended = lambda: progress >= 1 or 0 < s.patience <= state["since_best"]  # noqa: E731
+    if ended():
+        log.say("this run had come to its end; with a higher --epochs, --max_iters, --max_tokens, --max_minutes or --patience it goes on")
+
+    def batch(micro: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """This process's micro-batch of the step, on the device: x, y (batch_size, block_size)."""
+        return tuple(to_device(array, device) for array in windows.batch(state["windows"] + (micro * world + rank) * s.batch_size, s.batch_size))
+
+    def report(at: int, tokens: int, rate: float, figures: torch.Tensor) -> None:
+        """Log a step that the device has done. Raises UserError when steps are only skipped."""
+        nonlocal last_log
+        loss, grad_norm, in_a_row, skipped = figures.tolist()
+        if in_a_row:
+            log.say(f"step {at:,} was skipped: loss {loss}, gradient {grad_norm} (skipped so far: {skipped:.0f})")
+        if in_a_row >= 10:
+            raise UserError(
+                f"ten steps in a row came to no finite number, the last is {at:,}: training came apart. The last checkpoint is whole;"
+                f" go on from it with --resume and a lower --learning_rate (now {s.learning_rate})."
+            )
+        if at % s.log_interval and at > 1:
+            return
+        now = time.perf_counter()
+        tokens_per_s = tokens_a_step * (at - last_log[1]) / (now - last_log[0])
+        last_log = (now, at)
+        mfu = tokens_per_s * model.flops_per_token() / (peak * world)
+        left = (seconds() - elapsed_before) * (1 - progress) / max(1e-9, progress - progress_before)
+        log.measure(at, tokens=tokens, loss=loss, lr=rate * s.learning_rate, grad_norm=grad_norm, tokens_per_s=round(tokens_per_s), mfu=mfu)
+        log.status(
+            f"step {at:,} | epoch {tokens / s.block_size / windows.per_epoch:.2f} | loss {loss:.3f}, {corpus.bits_per_char(loss):.2f} bits/char"
+            f" | lr {rate * s.learning_rate:.2e} | {tokens_per_s:,.0f} tokens/s, MFU {mfu:.0%} | {clock(left)} left"
+        )
 
     def save_now(**facts) -> None:
-        facts = {"step": step, "data_dir": s.data_dir, **facts}
-        save(out, model, corpus, optimizers, scaler, s, {**state, "step": step, "seconds": seconds()}, facts)
+        corpus.check_unchanged()
+        everyone = all_random_states(world)
+        log.flush()  # so that what a kill takes is logged again
+        if rank == 0:
+            facts = {"step": step, "data_dir": s.data_dir, **facts}
+            whole = {**state, "step": step, "seconds": seconds(), "optimizers": optimizers.state_dict(), "scaler": scaler.state_dict(),
+                     "random": everyone, "corpus": corpus.fingerprint, "settings": asdict(s)}  # fmt: skip
+            save(out, model, corpus.tokenizer, whole, facts, s.keep_last)
 
-    last_log = (time.perf_counter(), step)
-    while progress < 1 and not asked_to_stop:
+    x, y = batch(0)
+    done = None  # the last step, to be reported when the next one is under way
+    while not ended() and not asked_to_stop:
         rate = learning_rate(s, step, progress)
         optimizers.set_rate(rate)
         model.train()
@@ -164,51 +214,45 @@ def main(s: Settings) -> None:
         for micro in range(micro_steps):
             if stop.number and world == 1:
                 break
-            first = state["windows"] + (micro * world + rank) * s.batch_size
-            x, y = (to_device(array, device) for array in windows.batch(first, s.batch_size))
-            last = micro == micro_steps - 1
-            with nullcontext() if last or world == 1 else trained.no_sync():
+            with nullcontext() if micro == micro_steps - 1 or world == 1 else trained.no_sync():
                 with autocast:
                     _, loss = trained(x, y, keep_logits=False)
                 scaler.scale(loss / micro_steps).backward()
             loss_sum += loss.detach() / micro_steps
+            x, y = batch(micro + 1)  # the next one, or the next step's first: read and copied while a GPU still computes
         if stop.number and world == 1:  # a step can take minutes on a CPU: leave this one undone, and its random numbers undrawn
-            set_random_state(random, rank)
+            set_random_state([random], rank)
             asked_to_stop = stop.number
             break
-        grad_norm = optimizers.step(scaler, s.grad_clip)
+        loss = reduce_mean(loss_sum, world)
+        grad_norm = optimizers.step(loss, scaler, s.grad_clip)
         step += 1
         state["windows"] += windows_a_step
         tokens = state["windows"] * s.block_size
-        progress = agree(limits.progress(step, state["windows"], seconds()), device, world)
-        asked_to_stop = int(agree(stop.number, device, world))
+        progress = agree(limits.progress(step, state["windows"], seconds()), world)
+        asked_to_stop = int(agree(stop.number, world))
 
-        if step % s.log_interval == 0 or step == 1:
-            loss = reduce_mean(loss_sum, world).item()
-            check_finite(loss, step, s)
-            now = time.perf_counter()
-            tokens_per_s = tokens_a_step * (step - last_log[1]) / (now - last_log[0])
-            last_log = (now, step)
-            log.measure(step, tokens=tokens, loss=loss, lr=rate * s.learning_rate, grad_norm=grad_norm.item(),
-                        tokens_per_s=round(tokens_per_s))  # fmt: skip
-            left = (seconds() - elapsed_before) * (1 - progress) / max(1e-9, progress - progress_before)
-            log.status(
-                f"step {step:,} | epoch {state['windows'] / windows.per_epoch:.2f} | loss {loss:.3f}, {corpus.bits_per_char(loss):.2f} bits/char"
-                f" | lr {rate * s.learning_rate:.2e} | {tokens_per_s:,.0f} tokens/s | {clock(left)} left"
-            )
-        if step % s.eval_interval == 0 or progress >= 1:
+        if done:
+            report(*done)  # waits for the last step while this one is queued, so that a GPU never idles
+        done = step, tokens, rate, torch.stack((loss, grad_norm, optimizers.in_a_row, optimizers.skipped))
+        looking = step % s.eval_interval == 0 or progress >= 1
+        if looking or device.type == "cpu":
+            report(*done)
+            done = None
+        if looking:
             pause = time.perf_counter()
             val_loss = validate(model, corpus, s, autocast, device, rank, world)
-            check_finite(val_loss, step, s)  # before it is saved
+            if not math.isfinite(val_loss):
+                raise UserError(f"the validation loss is {val_loss} at step {step:,}; go on from the last checkpoint with a lower --learning_rate")
             bits = corpus.bits_per_char(val_loss)
             log.measure(step, tokens=tokens, val_loss=val_loss, bits_per_char=bits)
             best = val_loss < state["best_val_loss"]
-            state["best_val_loss"] = min(val_loss, state["best_val_loss"])
-            if rank == 0:
-                save_now(tokens=tokens, val_loss=val_loss, bits_per_char=bits)
+            state["best_val_loss"], state["since_best"] = (val_loss, 0) if best else (state["best_val_loss"], state["since_best"] + 1)
+            save_now(tokens=tokens, val_loss=val_loss, bits_per_char=bits)
             log.say(
                 f"step {step:,} | validation {val_loss:.3f} nats/token, {bits:.3f} bits/character"
                 + (" (best so far)" if best else f" (best: {corpus.bits_per_char(state['best_val_loss']):.3f})")
+                + (f" | {torch.cuda.max_memory_allocated(device) / 1e9:.1f} GB used at most" if device.type == "cuda" else "")
             )
             if rank == 0:
                 text = write_sample(model, corpus, s.sample_tokens, device)
@@ -217,10 +261,11 @@ def main(s: Settings) -> None:
                 log.plot()
             last_log = (last_log[0] + time.perf_counter() - pause, last_log[1])
 
+    if done:
+        report(*done)
     if asked_to_stop:
-        if rank == 0:
-            save_now()
-            log.plot()
+        save_now()
+        log.plot()
         log.say(f"stopped at step {step:,}; all is saved. Go on with the same command and --resume")
     else:
         log.say(
@@ -243,7 +288,7 @@ def join_processes() -> tuple[int, int]:
     """This process's rank and how many there are, as torchrun tells by the environment."""
     if "RANK" not in os.environ:
         return 0, 1
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")  # gloo: so that `agree` waits for no GPU
     return dist.get_rank(), dist.get_world_size()
 
 
@@ -266,7 +311,7 @@ def find_resume(s: Settings, out: Path) -> Path | None:
 
 
 def fresh_state() -> dict:
-    return {"step": 0, "windows": 0, "seconds": 0.0, "best_val_loss": float("inf")}
+    return {"step": 0, "windows": 0, "seconds": 0.0, "best_val_loss": float("inf"), "since_best": 0}
 
 
 def build_model(s: Settings, corpus: Corpus, resume_from: Path | None) -> GPT:
@@ -327,108 +372,63 @@ def compiled(model: GPT, device: torch.device, log: RunLog):
     return model if reason else torch.compile(model)
 
 
-def forecast(limits, state: dict, model: GPT, device, autocast, windows: Windows, windows_a_step: int, log: RunLog) -> None:
-    """On a CPU, time one window and say how long the rest of the run will take, before it starts."""
-    if device.type != "cpu" or limits.progress(state["step"], state["windows"], state["seconds"]) >= 1:
-        return
-    x, y = map(torch.from_numpy, windows.batch(0, 1))
-    random = torch.get_rng_state()
-    for _ in range(2):  # the first is slower
-        began = time.perf_counter()
-        with autocast:
-            loss = model.train()(x, y, keep_logits=False)[1]
-        loss.backward()
-        a_window = time.perf_counter() - began
-        if a_window > 2:
-            break
-    model.zero_grad()
-    torch.set_rng_state(random)
-    left = min((limits.steps - state["step"]) * windows_a_step, limits.windows - state["windows"])
-    expected = min(a_window * left, limits.seconds - state["seconds"])
-    log.say(f"expected to take about {clock(expected)} on this CPU")
-    if expected > 3600:
-        log.say("There is no GPU in use. For a model in minutes on a CPU: python train.py config/laptop.py  (Ctrl-C stops and saves.)")
+def changed_settings(before: dict, s: Settings) -> str:
+    """What a resumed run is told otherwise than it was before, for the log."""
+    changed = [f"{name} {before[name]} -> {value}" for name, value in asdict(s).items() if name in before and before[name] != value]
+    return "".join(f"\n  now {change}" for change in changed if not change.startswith("resume "))
+
+
+def expected_memory(s: Settings, config: GPTConfig, dtype: torch.dtype, batch_size: int) -> int:
+    """Bytes that training takes at its peak without torch.compile (with it: less). Counted, not measured.
+
+    Weights, gradients and moments in fp32; the weights once more in the products' precision; what the backward pass needs of
+    each position (the inputs of LayerNorms, linear layers and GELU); and a piece of the logits.
+    """
+    C, L, wide = config.n_embd, config.n_layer, dtype.itemsize
+    embeddings = config.padded_vocab_size * C
+    matrices = 12 * L * C**2
+    parameters = matrices + embeddings + config.block_size * C
+    moments = 4 * matrices + 8 * (parameters - matrices) if s.optimizer == "muon" else 8 * parameters
+    a_block = 8 * C + 14 * wide * C + (2 * C if s.dropout else 0)  # two fp32 streams; 14 widths of activations; dropout's masks
+    kept = 4 * C * L + a_block if s.checkpoint_activations else a_block * L
+    activations = batch_size * s.block_size * (kept + 20 * C)
+    logits = 1024 * config.padded_vocab_size * (8 + wide) + 8 * embeddings
+    return parameters * (8 + (wide if wide < 4 else 0)) + moments + activations + logits
+
+
+def largest_batch(s: Settings, config: GPTConfig, dtype: torch.dtype, device: torch.device, world: int) -> Settings:
+    """--batch_size=auto: the settings with the largest micro-batch that is expected to fit, and as many windows a step as ever."""
+    windows_a_step = 8 * s.gradient_accumulation_steps
+    a_process = windows_a_step // world
+    free = free_memory(device)
+    sizes = [n for n in range(1, a_process + 1) if a_process % n == 0]
+    fitting = [n for n in sizes if expected_memory(s, config, dtype, n) <= 0.9 * free] if free else [n for n in sizes if n <= 8]
+    batch_size = fitting[-1] if fitting else 1
+    return replace(s, batch_size=batch_size, gradient_accumulation_steps=windows_a_step // batch_size)
+
+
+def forecast(s: Settings, model: GPT, limits, state: dict, dtype: torch.dtype, device: torch.device, peak: float) -> str:
+    """What the run will take: memory as counted, time at 40% of the rate (peak, FLOP/s) at which this machine multiplies matrices."""
+    tokens_left = s.block_size * min((limits.steps - state["step"]) * s.batch_size * s.gradient_accumulation_steps, limits.windows - state["windows"])
+    expected = min(tokens_left * model.flops_per_token() / (0.4 * peak), limits.seconds - state["seconds"])
+    text = (
+        f"expect   about {expected_memory(s, model.config, dtype, s.batch_size) / 1e9:.2g} GB of memory and {clock(max(0.0, expected))}"
+        f" (at 40% of {peak / 1e12:.3g} TFLOP/s)"
+    )
+    if device.type == "cpu" and expected > 3600:
+        text += "\nThere is no GPU in use. For a model in minutes on a CPU: python train.py config/laptop.py  (Ctrl-C stops and saves.)"
+    return text
 
 
 # -- steps -----------------------------------------------------------------------------------------------------------
 
 
-class Optimizers:
-    """Muon for the blocks' matrices and AdamW for the rest, or AdamW for all, stepped as one.
-
-    Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) makes a matrix's update orthogonal. It is torch's, with
-    the learning rate scaled to AdamW's size of update (Liu et al. 2025, arXiv:2502.16982). Query, key and value stand in
-    one weight but are three matrices, so it gets three views of that weight.
-    """
-
-    def __init__(self, model: GPT, s: Settings):
-        self.model, self.views = model, []  # views: (parameter, whole weight, rows)
-        matrices, vectors, embeddings = [], [], []
-        for name, p in model.named_parameters():
-            kind = vectors if p.dim() < 2 else matrices if ".h." in name else embeddings
-            kind.append((name, p))
-        adam_rate = s.adamw_learning_rate if s.optimizer == "muon" else s.learning_rate
-        adam = [{"params": [p for _, p in vectors], "weight_decay": 0.0}, {"params": [p for _, p in embeddings], "weight_decay": 0.0}]
-        self.parts = []
-        if s.optimizer == "muon":
-            split = []
-            for name, p in matrices:
-                if name.endswith("c_attn.weight"):
-                    for rows in torch.arange(len(p)).chunk(3):
-                        rows = slice(int(rows[0]), int(rows[-1]) + 1)
-                        view = torch.nn.Parameter(p.detach()[rows])
-                        self.views.append((view, p, rows))
-                        split.append(view)
-                else:
-                    split.append(p)
-            self.parts.append(
-                torch.optim.Muon(split, lr=s.learning_rate, weight_decay=s.weight_decay, adjust_lr_fn="match_rms_adamw")
-            )
-        else:
-            adam[1] = {"params": [p for _, p in matrices + embeddings], "weight_decay": s.weight_decay}
-        self.parts.append(torch.optim.AdamW(adam, lr=adam_rate, betas=(s.beta1, s.beta2), fused=True))
-        self.rates = [[group["lr"] for group in part.param_groups] for part in self.parts]
-
-    def set_rate(self, share: float) -> None:
-        """Every learning rate to this share of its highest."""
-        for part, rates in zip(self.parts, self.rates):
-            for group, rate in zip(part.param_groups, rates):
-                group["lr"] = rate * share
-
-    def step(self, scaler: torch.amp.GradScaler, clip: float) -> torch.Tensor:
-        """Clip, update the weights, drop the gradients. Returns the gradient's norm before clipping."""
-        for view, whole, rows in self.views:
-            view.grad = whole.grad[rows]
-        for part in self.parts:
-            scaler.unscale_(part)
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
-        if not scaler.is_enabled() or norm.isfinite():  # fp16 overflowed: no part steps, the scale is lowered
-            if clip:
-                torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), clip, norm)
-            for part in self.parts:
-                scaler.step(part)
-        scaler.update()
-        self.model.zero_grad(set_to_none=True)
-        return norm
-
-    def state_dict(self) -> list[dict]:
-        return [part.state_dict() for part in self.parts]
-
-    def load_state_dict(self, states: list[dict]) -> None:
-        """The moments of a state_dict; rates, decay and betas stay those of the settings."""
-        for part, state in zip(self.parts, states):
-            options = [{name: value for name, value in group.items() if name != "params"} for group in part.param_groups]
-            part.load_state_dict(state)
-            for group, own in zip(part.param_groups, options):
-                group.update(own)
-
-
 class Limits:
-    """When the run ends: after so many steps, windows or seconds, whichever comes first."""
+    """When the run ends: after so many steps, windows (epochs, tokens) or seconds, whichever comes first."""
 
     def __init__(self, s: Settings, windows_per_epoch: int):
         self.steps = s.max_iters or math.inf
-        self.windows = math.ceil(s.epochs * windows_per_epoch) or math.inf
+        self.windows = min(math.ceil(s.epochs * windows_per_epoch) or math.inf, math.ceil(s.max_tokens / s.block_size) or math.inf)
         self.seconds = 60 * s.max_minutes or math.inf
 
     def progress(self, step: int, windows: int, seconds: float) -> float:
@@ -438,7 +438,12 @@ class Limits:
 
 def learning_rate(s: Settings, step: int, progress: float) -> float:
     """The share of the highest learning rate at this step."""
-    down = {"linear": 1 - progress, "cosine": 0.5 * (1 + math.cos(math.pi * progress)), "constant": 1.0}[s.lr_decay]
+    down = {
+        "linear": 1 - progress,
+        "cosine": 0.5 * (1 + math.cos(math.pi * progress)),
+        "wsd": min(1.0, (1 - progress) / s.cooldown),
+        "constant": 1.0,
+    }[s.lr_decay]
     return min(1.0, (step + 1) / max(1, s.warmup_iters)) * (s.min_lr + (1 - s.min_lr) * down)
 
 
@@ -455,22 +460,13 @@ def reduce_mean(value: torch.Tensor, world: int) -> torch.Tensor:
     return value / world
 
 
-def agree(value: float, device: torch.device, world: int) -> float:
+def agree(value: float, world: int) -> float:
     """The highest of all processes' values, so that all of them stop at the same step."""
     if world == 1:
         return value
-    highest = torch.tensor(value, dtype=torch.float64, device=device)
+    highest = torch.tensor(value, dtype=torch.float64)
     dist.all_reduce(highest, op=dist.ReduceOp.MAX)
     return highest.item()
-
-
-def check_finite(loss: float, step: int, s: Settings) -> None:
-    """Raises UserError when training has come apart."""
-    if not math.isfinite(loss):
-        raise UserError(
-            f"the loss is {loss} at step {step}: training came apart. The last checkpoint is whole;"
-            f" go on from it with --resume and a lower --learning_rate (now {s.learning_rate})."
-        )
 
 
 class StopSignal:
@@ -521,21 +517,22 @@ def write_sample(model: GPT, corpus: Corpus, length: int, device) -> str:
     return tokenizer.decode(ids[0, 1:].cpu().numpy()).replace("[CLS]", "\n").strip()
 
 
-def save(out: Path, model: GPT, corpus: Corpus, optimizers: Optimizers, scaler, s: Settings, state: dict, facts: dict) -> None:
-    """Write the step's checkpoint, then delete those that are neither the best nor among the last."""
+def save(out: Path, model: GPT, tokenizer: Tokenizer, state: dict, facts: dict, keep_last: int) -> None:
+    """Write the step's checkpoint, then delete those that are neither the best nor among the last.
+
+    Raises UserError when the disk is full or fails; the checkpoints before stay whole.
+    """
     folder = out / f"ckpt-{state['step']:08d}"
     if not folder.exists():
-        state = {
-            **state,
-            "optimizers": optimizers.state_dict(),
-            "scaler": scaler.state_dict(),
-            "random": random_state(),
-            "corpus": corpus.fingerprint,
-            "settings": asdict(s),
-        }
-        checkpoint.save_pretrained(model, folder, corpus.tokenizer, state, facts)
+        try:
+            checkpoint.save_pretrained(model, folder, tokenizer, state, facts)
+        except OSError as error:
+            raise UserError(
+                f"could not save step {state['step']:,}: {error.strerror or error}. The checkpoints before it are whole:"
+                " make room, then go on from the last one with --resume."
+            ) from None
     found = checkpoint.checkpoints(out)
-    keep = {checkpoint.find_checkpoint(out, "best"), *found[-s.keep_last :]}
+    keep = {checkpoint.find_checkpoint(out, "best"), *found[-keep_last:]}
     for old in found:
         if old not in keep:
             doomed = old.with_name(f".{old.name}.deleting")  # renamed first: half a checkpoint must not look whole
@@ -547,6 +544,7 @@ def save(out: Path, model: GPT, corpus: Corpus, optimizers: Optimizers, scaler, 
 
 
 def random_state() -> dict:
+    """Where this process's random numbers (dropout's) are."""
     state = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()
@@ -555,13 +553,25 @@ def random_state() -> dict:
     return state
 
 
-def set_random_state(state: dict, rank: int) -> None:
-    if rank == 0:  # the other processes' were not saved: their dropout goes on from the seed
-        torch.set_rng_state(state["cpu"])
-        if "cuda" in state and torch.cuda.is_available():
-            torch.cuda.set_rng_state(state["cuda"])
-        if "mps" in state and torch.backends.mps.is_available():
-            torch.mps.set_rng_state(state["mps"])
+def all_random_states(world: int) -> list[dict]:
+    """Every process's, by rank."""
+    if world == 1:
+        return [random_state()]
+    states = [None] * world
+    dist.all_gather_object(states, random_state())
+    return states
+
+
+def set_random_state(states: list[dict], rank: int) -> None:
+    """Go on where this rank's random numbers were; a process more than there were before keeps those of its seed."""
+    if rank >= len(states):
+        return
+    state = states[rank]
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+    if "mps" in state and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(state["mps"])
 
 
 def clock(seconds: float) -> str:

@@ -33,9 +33,9 @@ def story(chapters: int = 12, paragraphs: int = 12) -> str:
     return "\n".join(book)
 
 
-def script(name: str, *arguments, cwd, check: int | None = 0, **kwargs) -> subprocess.CompletedProcess:
+def script(name: str, *arguments, cwd, check: int | None = 0, environment: dict = {}, **kwargs) -> subprocess.CompletedProcess:
     """Run a script of the project as a user does. check: the status that it must leave with."""
-    environment = {**os.environ, "PYTHONPATH": "", "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
+    environment = {**os.environ, "PYTHONPATH": "", "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8", **environment}
     command = [sys.executable, str(ROOT / name), *map(str, arguments)]
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=300, **kwargs)
     if check is not None:

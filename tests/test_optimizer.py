@@ -1,0 +1,126 @@
+import math
+
+import pytest
+import torch
+
+from model import GPT, GPTConfig
+from optimizer import Muon, Optimizers
+from train import Settings
+
+OFF = torch.amp.GradScaler("cpu", enabled=False)
+IDX = torch.randint(0, 64, (4, 8), generator=torch.Generator().manual_seed(0))
+
+
+def make_optimizers(optimizer):
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(64, 8, 1, 2, 8))
+    return model, Optimizers(model, Settings(optimizer=optimizer, max_iters=1, learning_rate=0.1, weight_decay=0.0))
+
+
+def train_step(model, optimizers, scaler=OFF, clip=1.0):
+    loss = model(IDX, IDX)[1]
+    scaler.scale(loss).backward()
+    return optimizers.step(loss.detach(), scaler, clip)
+
+
+def test_muon_is_torch_s():
+    """Five steps on matrices of several shapes; a fused one against its three parts. (torch's rounds to bf16 on the way.)"""
+    torch.manual_seed(0)
+    shapes = [(48, 16), (16, 16), (64, 16), (16, 64), (16, 16)]
+    ours = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
+    parts = [[w] if w.shape != (48, 16) else w.chunk(3) for w in ours]
+    theirs = [torch.nn.Parameter(part.detach().clone()) for split in parts for part in split]
+    start = torch.cat([p.detach().flatten() for p in ours])
+    mine = Muon(ours, lr=0.01, weight_decay=0.1, dtype=torch.bfloat16)
+    reference = torch.optim.Muon(theirs, lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    for _ in range(5):
+        for p in ours:
+            p.grad = torch.randn_like(p)
+        for p, grad in zip(theirs, [g for p in ours for g in (p.grad.chunk(3) if p.shape == (48, 16) else [p.grad])]):
+            p.grad = grad.clone()
+        mine.step()
+        reference.step()
+    a, b = (torch.cat([p.detach().flatten() for p in params]) for params in (ours, theirs))
+    assert (a - b).abs().max() < 0.03 * (b - start).abs().max()
+
+
+def test_muon_sees_query_key_and_value_as_three_matrices():
+    """An orthogonal update of a square matrix has all singular values alike (within Newton-Schulz's 0.7 to 1.2)."""
+    model, optimizers = make_optimizers("muon")
+    weight = model.transformer.h[0].attn.c_attn.weight
+    before = weight.detach().clone()
+    train_step(model, optimizers)
+    scale = 0.1 * 0.2 * math.sqrt(8)  # learning rate, and Liu et al.'s factor
+    for part in (weight.detach() - before).chunk(3):
+        values = torch.linalg.svdvals(part) / scale
+        assert values.max() < 1.3 and values[:4].min() > 0.5
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, "loss"])
+def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(optimizer, bad):
+    def frozen(optimizers):
+        return [t.clone() for part in optimizers.parts for p in part.state for t in (p.detach(), *part.state[p].values())]
+
+    model, optimizers = make_optimizers(optimizer)
+    train_step(model, optimizers)
+    before = frozen(optimizers)
+    for count in (1, 2):
+        loss = model(IDX, IDX)[1]
+        loss.backward()
+        if bad == "loss":
+            loss = loss * math.inf
+        else:
+            model.transformer.h[0].mlp.c_fc.weight.grad[0, 0] = bad
+        optimizers.step(loss.detach(), OFF, clip=1.0)
+        assert all(map(torch.equal, frozen(optimizers), before))
+        assert (optimizers.in_a_row, optimizers.skipped) == (count, count)
+    train_step(model, optimizers)
+    assert not any(map(torch.equal, frozen(optimizers), before))
+    assert (optimizers.in_a_row, optimizers.skipped) == (0, 2)
+
+
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+def test_fp16_overflow_skips_the_whole_step(clip):
+    """One infinite gradient: no optimizer steps, the scale falls; then, without it, all do."""
+    model, optimizers = make_optimizers("muon")
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    for harm in (True, False):
+        before = [p.detach().clone() for p in model.parameters()]
+        loss = model(IDX, IDX)[1]
+        scaler.scale(loss).backward()
+        if harm:
+            model.transformer.h[0].mlp.c_fc.weight.grad[0, 0] = math.inf
+        optimizers.step(loss.detach(), scaler, clip)
+        changed = [bool((p != b).any()) for p, b in zip(model.parameters(), before)]
+        assert not any(changed) if harm else all(changed)
+    assert scaler.get_scale() == 2.0
+
+
+def test_fp16_s_scale_does_not_change_the_step():
+    weights = []
+    for scaler in (OFF, torch.amp.GradScaler("cpu", init_scale=1024.0)):
+        model, optimizers = make_optimizers("muon")
+        train_step(model, optimizers, scaler)
+        weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert torch.equal(*weights)
+
+
+def test_resuming_takes_new_settings_but_old_moments():
+    model, optimizers = make_optimizers("muon")
+    train_step(model, optimizers)
+    other = Optimizers(model, Settings(max_iters=1, weight_decay=0.5, beta1=0.7))
+    other.load_state_dict(optimizers.state_dict())
+    assert other.parts[0].param_groups[0]["weight_decay"] == 0.5 and other.parts[1].param_groups[0]["betas"][0] == 0.7
+    assert len(other.parts[0].state) == len(optimizers.parts[0].state) > 0
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_every_parameter_is_trained_once(optimizer):
+    model, optimizers = make_optimizers(optimizer)
+    trained = [id(p) for part in optimizers.parts for group in part.param_groups for p in group["params"]]
+    assert sorted(trained) == sorted(id(p) for p in model.parameters())
+    before = [p.detach().clone() for p in model.parameters()]
+    train_step(model, optimizers)
+    assert all((p != b).any() for p, b in zip(model.parameters(), before))
