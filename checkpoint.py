@@ -310,7 +310,7 @@ def _from_gpt2(stored: dict[str, torch.Tensor], config: GPTConfig, folder: Path)
         name = name if name.startswith(("transformer.", "lm_head.")) else "transformer." + name
         if name.endswith((".attn.bias", ".attn.masked_bias")):
             continue  # the causal mask, which old files carry along
-        weights[name] = (w.t() if name.endswith(CONV1D) and w.dim() == 2 else w).float().contiguous()
+        weights[name] = (w.t() if name.endswith(CONV1D) and w.dim() == 2 else w).float()  # a view of the file's mapped pages
     head = weights.pop("lm_head.weight", None)
     table = "transformer.wte.weight"
     if head is not None and table in weights and not torch.equal(head, weights[table]):

@@ -23,7 +23,7 @@ import signal
 import sys
 import types
 import typing
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from typing import Literal
 
 
@@ -114,6 +114,12 @@ def parse(Settings: type, argv: list[str]):
         else:
             overrides[key] = value
     return Settings(**{**values, **overrides})
+
+
+def with_setting(settings, name: str, text: str):
+    """The settings with one more, given as text. Raises UserError for an unknown name, or a value that does not fit."""
+    kind = _field({field.name: field for field in fields(settings)}, name, f"{name}={text}").type
+    return replace(settings, **{name: _from_text(text, kind, f"{name}={text}")})
 
 
 def read_config(path: str, known: dict) -> dict:

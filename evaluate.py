@@ -105,8 +105,8 @@ def held_out_nats(model: GPT, ids: np.ndarray, device, batch_size: int = 8) -> f
 def write_samples(model: GPT, tokenizer: Tokenizer, s: Settings, device) -> list[str]:
     """Chapter beginnings, as sample.py writes them by default."""
     idx = torch.full((s.num_samples, 1), tokenizer.cls, device=device)
-    banned = torch.from_numpy(tokenizer.banned).to(device)
-    ids = model.generate(idx, s.max_new_tokens, temperature=0.8, top_p=0.95, banned=banned, seed=s.seed)
+    grammar = [torch.from_numpy(table).to(device) for table in tokenizer.grammar()]
+    ids = model.generate(idx, s.max_new_tokens, temperature=0.8, top_p=0.95, grammar=grammar, seed=s.seed)
     return [tokenizer.decode(row[1:].cpu().numpy()).replace("[CLS]", "\n") for row in ids]
 
 

@@ -75,19 +75,20 @@ class CausalSelfAttention(nn.Module):
         past = 0
         if cache is not None:
             past = cache.length
-            k, v = cache.append(layer, k, v)  # (B, H, past + T, D)
+            k, v = cache.append(layer, k, v)  # (B, H, past + T, D), in the cache's precision
+            q = q.to(k.dtype)
         # softmax(q kᵀ / √D) v without storing the (T, T) weights: FlashAttention (Dao et al. 2022) where there is one.
         # is_causal aligns its triangle to the upper left, so a piece that comes after cached positions
         # needs its own mask; a single new token sees everything and needs none.
         mask = torch.ones(T, past + T, dtype=torch.bool, device=x.device).tril(past) if past and T > 1 else None
         dropout = self.dropout if self.training else 0.0
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=not past and T > 1)
-        y = y.transpose(1, 2).reshape(B, T, C)  # the heads side by side again
+        y = y.transpose(1, 2).reshape(B, T, C).to(x.dtype)  # the heads side by side again
         return self.resid_dropout(self.c_proj(y))
 
 
 class MLP(nn.Module):
-    """Two layers with a GELU between them, four times as wide inside, each position by itself."""
+    """Two layers, four times as wide inside, with a GELU between them; each position by itself."""
 
     def __init__(self, config: GPTConfig):
         super().__init__()
@@ -194,59 +195,63 @@ class GPT(nn.Module):
         if cache is not None:
             cache.length += T
         x = self.transformer.ln_f(x)
-        head = self.transformer.wte.weight  # tied: the vector that reads a token also scores it
         if targets is not None and not keep_logits:
-            return None, chunked_cross_entropy(x, head, targets, self.config.vocab_size)
-        logits = F.linear(x, head)[..., : self.config.vocab_size]  # (B, T, V), padding rows sliced off
+            return None, chunked_cross_entropy(x, self.transformer.wte.weight, targets, self.config.vocab_size)
+        logits = self.score(x)[..., : self.config.vocab_size]  # (B, T, V), padding rows sliced off
         if targets is None:
             return logits, None
         wide = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
         return logits, F.cross_entropy(wide.flatten(0, 1), targets.flatten(), ignore_index=IGNORE)
 
-    @torch.inference_mode()
-    def stream(
-        self,
-        idx: torch.Tensor,
-        max_new_tokens: int,
-        temperature: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
-        repetition_penalty: float = 1.0,
-        banned: torch.Tensor | None = None,
-        seed: int | None = None,
-    ):
-        """Yield the next ids (B,) one step at a time.
+    def score(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., C) -> (..., padded V). The head is tied: the vector that reads a token also scores it."""
+        return F.linear(x, self.transformer.wte.weight)
 
-        idx: (B, T) prompts, T >= 1, of any length: past block_size the window slides by half a block, so the
-        cost of a token does not grow. banned: ids that never come out. temperature=0 takes the likeliest token.
-        seed: row i draws from a generator of its own, so a row's text does not depend on the batch size.
-        The filters are `filter_logits`'s.
+    @torch.inference_mode()
+    def stream(self, idx, max_new_tokens, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, repetition_penalty=1.0,
+               repetition_window=0, grammar=None, seed=None, first_row=0):  # fmt: skip
+        """Yield the next ids (B,) one position at a time, from the end of the shortest prompt on.
+
+        idx: (B, T) prompts, a row shorter than others filled up with -1: while the longer ones are still read, its text begins, and
+        their own ids are yielded. Past block_size the window slides by half a block, so the cost of a token does not grow.
+        temperature=0 takes the likeliest token; the other filters are `filter_logits`'s, the penalty looks back repetition_window
+        tokens (0: all). grammar: (allowed (S, V) bool, next (S, V)), which ids may come in each of S states, and the state after
+        each, 0 at first. seed: row i draws from a generator of its own, number first_row + i.
         """
-        B, block, device = idx.size(0), self.config.block_size, idx.device
-        first = (torch.randint(2**40, ()).item() if seed is None else seed) * 2**20
-        rows = [torch.Generator().manual_seed((first + i) % 2**63) for i in range(B)]
-        # one number in [0, 1) a row and token, drawn before the loop so that no step waits for the host
-        uniform = torch.stack([torch.rand(max_new_tokens, generator=g) for g in rows]).mul(1 - 2**-20).to(device)
-        cache = KVCache(self.config, B, block, dtype=self.transformer.wte.weight.dtype, device=device)
-        piece = idx[:, -block:]  # what the model has yet to read
-        for step in range(max_new_tokens):
-            logits = self(piece, cache=cache)[0][:, -1]  # (B, V)
-            if banned is not None:
-                logits[:, banned] = -math.inf
-            logits = filter_logits(logits.float(), idx, temperature, top_k, top_p, min_p, repetition_penalty)
+        B, T = idx.shape
+        block, device = self.config.block_size, idx.device
+        length = (idx >= 0).sum(1).tolist()
+        seed = torch.randint(2**40, ()).item() if seed is None else seed
+        uniform = torch.zeros(B, T + max_new_tokens)  # numbers in [0, 1), drawn before the loop so that no step waits for the host
+        for i, n in enumerate(length):
+            own = torch.Generator().manual_seed((seed * 2**20 + first_row + i) % 2**63)
+            uniform[i, n : n + max_new_tokens] = torch.rand(max_new_tokens, generator=own).mul(1 - 2**-20)
+        uniform = uniform.to(device)
+        ids = torch.cat((idx, idx.new_full((B, max_new_tokens), -1)), dim=1)  # -1: to be written
+        state = ids.new_zeros(B)
+        dtype = torch.float32 if device.type == "cpu" else self.transformer.wpe.weight.dtype  # CPUs attend to bf16 two times slower
+        cache = KVCache(self.config, B, min(block, ids.size(1)), dtype, device)
+        begin = max(0, min(length) - block)  # where what the model has yet to read begins
+        for t in range(min(length), ids.size(1)):
+            logits = self(ids[:, begin:t], cache=cache)[0][:, -1].float()  # (B, V)
+            if grammar is not None:
+                logits = logits.masked_fill(~grammar[0][state], -math.inf)
+            seen = ids[:, max(0, t - repetition_window) if repetition_window else 0 : t]
+            logits = filter_logits(logits, seen, temperature, top_k, top_p, min_p, repetition_penalty)
             if temperature == 0:
                 token = logits.argmax(-1)
             else:  # inverse of the cumulative distribution at the row's uniform number
                 cumulative = logits.softmax(-1).cumsum(-1)
-                token = torch.searchsorted(cumulative, uniform[:, step : step + 1] * cumulative[:, -1:], right=True)
-                token = token.squeeze(1)
+                token = torch.searchsorted(cumulative, uniform[:, t, None] * cumulative[:, -1:], right=True).squeeze(1)
+            if t < T:  # a longer prompt goes on
+                token = torch.where(ids[:, t] >= 0, ids[:, t], token)
+            if grammar is not None:
+                state = grammar[1][state, token]
+            ids[:, t] = token
             yield token
-            idx = torch.cat((idx, token[:, None]), dim=1)
-            piece = token[:, None]
+            begin = t
             if cache.length == block:  # full: read the second half again, from position 0, and go on
-                cache.length = 0
-                piece = idx[:, -max(1, block // 2) :]
+                cache.length, begin = 0, t + 1 - max(1, block // 2)
 
     def generate(self, idx: torch.Tensor, max_new_tokens: int, **settings) -> torch.Tensor:
         """idx (B, T) -> (B, T + max_new_tokens). The settings are `stream`'s."""
@@ -279,11 +284,13 @@ def filter_logits(
         kth = logits.topk(min(top_k, logits.size(-1))).values[:, -1:]
         logits = logits.masked_fill(logits < kth, -math.inf)
     if top_p < 1.0:
-        ascending, order = logits.sort(descending=False)
-        below = ascending.softmax(-1).cumsum(-1)  # the share of this token and all less likely ones
-        drop = below <= 1 - top_p
-        drop[:, -1] = False  # the likeliest stays whatever p
-        logits = logits.masked_fill(drop.scatter(1, order, drop), -math.inf)
+        probability = logits.softmax(-1)
+        likely = probability.topk(min(1024, logits.size(-1))).values  # falling; on a CPU a full sort takes 20 times as long
+        if logits.device.type != "cpu" or likely.sum(-1).min() < top_p:  # (asking a GPU would mean waiting for it)
+            likely = probability.sort(descending=True).values
+        before = likely.cumsum(-1) - likely  # the share of all that are likelier
+        least = likely.gather(1, (before < top_p).sum(1, keepdim=True) - 1)
+        logits = logits.masked_fill(probability < least, -math.inf)
     if min_p:
         probability = logits.softmax(-1)
         logits = logits.masked_fill(probability < min_p * probability.amax(-1, keepdim=True), -math.inf)

@@ -4,14 +4,15 @@ Let a trained model write.
     python sample.py --start "韩立见此，便大笑起来"      the newest run under out/
     python sample.py --model=out/novel --num_samples=10 --save
     python sample.py --start "[CLS]第一回"              [CLS] starts a chapter; an empty start does, too
+    python sample.py --interactive                     write a story together
 
 The text appears as it is written. A seed gives the same text again.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
-from configurator import UserError, configure, run
+from configurator import UserError, configure, run, with_setting
 
 
 @dataclass
@@ -21,18 +22,23 @@ class Settings:
     start: list[str] = field(default_factory=list)  # the text to go on from
     start_file: str = ""  # a file with one start a line
     num_samples: int = 1  # continuations of each start
-    max_new_tokens: int = 500  # length of each
+    max_new_tokens: int = 500  # length of each, at most
+    stop: str = ""  # end before that: at the next chapter, paragraph, or with this text
     seed: int = 0  # the same seed gives the same text; 0: another each time
-    save: bool | str = False  # also append the samples to this file; alone: to samples.txt
+    save: bool | str = False  # also append the samples to this file, .jsonl with their settings; alone: to samples.txt
+    stream: bool = True  # show the text while it is written
+    interactive: bool = False  # write together: Enter writes on, what you type is added
     # how to choose the next token
     temperature: float = 0.8  # below 1 bolder on the likely, above 1 wilder; 0: always the likeliest
     top_k: int = 0  # only the k likeliest; 0: all
     top_p: float = 0.95  # only the likeliest that together reach this probability; 1: all
     min_p: float = 0.0  # only those at least this share as likely as the likeliest; 0: all
     repetition_penalty: float = 1.0  # above 1: what was written already becomes less likely
+    repetition_window: int = 0  # how many tokens back that looks; 0: all
     # the machine
     device: str = "auto"  # cpu, cuda, cuda:1, mps; auto: the best there is
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the weights; auto: 16 bits on a GPU
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of weights and products; auto: 16 bits where they are fast
+    quantize: Literal["none", "int8"] = "none"  # int8: weights of 8 bits, the fastest on a CPU
 
     def __post_init__(self):
         for name, fits, what in (
@@ -43,26 +49,37 @@ class Settings:
             ("top_p", 0 < self.top_p <= 1, "a probability above 0, up to 1, is needed"),
             ("min_p", 0 <= self.min_p <= 1, "a share from 0 to 1 is needed"),
             ("repetition_penalty", 0.01 <= self.repetition_penalty <= 100, "0.01 to 100 is needed (1: off)"),
+            ("repetition_window", self.repetition_window >= 0, "0 or more is needed"),
             ("seed", self.seed >= 0, "0 or more is needed"),
         ):
             if not fits:
                 raise UserError(f"--{name}={getattr(self, name)}: {what}")
         if self.start and self.start_file:
             raise UserError("--start or --start_file, not both")
+        if self.interactive and (self.num_samples > 1 or self.start_file or len(self.start) > 1):
+            raise UserError("--interactive writes one story: no --num_samples, no --start_file, one --start at most")
+        if self.temperature == 0 and self.num_samples > 1:
+            raise UserError(f"--temperature=0 always takes the likeliest token, so all {self.num_samples} samples would be the same")
+        if self.quantize == "int8" and self.dtype not in ("auto", "bfloat16"):
+            raise UserError(f"--quantize=int8 computes in bfloat16, so no --dtype={self.dtype}")
 
 
 settings = configure(Settings) if __name__ == "__main__" else None  # before the heavy imports: --help answers at once
 
+import json
 import secrets
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
+from tqdm import tqdm
 
 import checkpoint
-from machine import pick_device, pick_dtype
+from machine import free_memory, pick_device, pick_dtype
 from model import GPT
+from quantize import quantize_int8
 from tokenizer import Tokenizer
 
 
@@ -71,28 +88,44 @@ def main(s: Settings) -> None:
     starts = read_starts(s)
     device = pick_device(s.device)
     folder = checkpoint.find_checkpoint(s.model or checkpoint.newest_run(Path("out")))
-    tokenizer = checkpoint.load_tokenizer(folder)
-    model = checkpoint.load_pretrained(folder)
-    if model.config.vocab_size < tokenizer.vocab_size:
-        raise UserError(f"{folder}: the vocabulary has {tokenizer.vocab_size:,} tokens, the model {model.config.vocab_size:,}")
-    dtype = torch.float32 if s.dtype == "auto" and device.type != "cuda" else pick_dtype(s.dtype, device)
-    model.to(device, dtype)
+    tokenizer, model = load(folder, s, device)
     seed = s.seed or secrets.randbelow(10**6) + 1
     print(f"{folder.as_posix()}, seed {seed}", file=sys.stderr)
-
     file = "samples.txt" if s.save is True else s.save
     if file:
         append(file, "")  # say now if it cannot be written
-    began, tokens, number = time.perf_counter(), 0, 0
-    for start in starts:
-        for text in write(model, tokenizer, start, s, seed, first_number=number, device=device):
-            number += 1
+    if s.interactive:
+        return together(model, tokenizer, s, seed, file or "story.txt")
+
+    jobs = [Sample(tokenizer, start, s, number) for start in starts for number in range(s.num_samples)]
+    tokens, block = max(len(sample.ids) for sample in jobs), model.config.block_size
+    if tokens > block:
+        print(f"the start has {tokens:,} tokens, of which the model sees the last {block:,}", file=sys.stderr)
+    rows, began = rows_that_fit(model, s, device), time.perf_counter()
+    for first in range(0, len(jobs), rows):
+        batch = jobs[first : first + rows]
+        try:
+            write(model, tokenizer, batch, s, seed, first, Screen(s, first, len(jobs)))
+        finally:  # Ctrl-C, too
             if file:
-                append(file, f"{heading(number)}\n{text}\n")
-        tokens += s.num_samples * s.max_new_tokens
-    seconds = time.perf_counter() - began
+                append(file, "".join(record(sample, n, s, seed, folder, file) for n, sample in enumerate(batch, first + 1)))
+    seconds, tokens = time.perf_counter() - began, sum(sample.written for sample in jobs)
     saved = f"; added to {file}" if file else ""
     print(f"{tokens:,} tokens in {seconds:.1f} s, {tokens / seconds:,.0f} tokens/s{saved}", file=sys.stderr)
+
+
+def load(folder: Path, s: Settings, device: torch.device) -> tuple[Tokenizer, GPT]:
+    """A checkpoint's tokenizer, and its model on the device in the precision that was asked for."""
+    tokenizer, model = checkpoint.load_tokenizer(folder), checkpoint.load_pretrained(folder)
+    if model.config.vocab_size < tokenizer.vocab_size:
+        raise UserError(f"{folder}: the vocabulary has {tokenizer.vocab_size:,} tokens, the model {model.config.vocab_size:,}")
+    if s.quantize == "int8":
+        return tokenizer, quantize_int8(model).to(device)
+    model.to(device, pick_dtype(s.dtype, device))
+    if model.transformer.wpe.weight.dtype != torch.float32:  # (fp32 weights stay where they are in the file, until they are used)
+        for p in model.parameters():
+            p.data = p.data.contiguous()
+    return tokenizer, model
 
 
 def read_starts(s: Settings) -> list[str]:
@@ -108,52 +141,109 @@ def read_starts(s: Settings) -> list[str]:
     return [line.rstrip("\r") for line in lines if line.strip()] or [""]
 
 
-def write(model: GPT, tokenizer: Tokenizer, start: str, s: Settings, seed: int, first_number: int, device) -> list[str]:
-    """All samples of one start at once: the first streams to the terminal, the others follow. Returns their texts."""
-    try:
-        ids = tokenizer.encode_lines(start or "[CLS]")
-    except UnicodeEncodeError:
-        raise UserError(f"--start={start!r} is not valid text") from None
-    if not len(ids):
-        raise UserError(f"--start={start!r} is nothing to this vocabulary")
-    idx = torch.from_numpy(ids.astype("int64")).to(device).expand(s.num_samples, -1)
-    beyond = range(tokenizer.vocab_size, model.config.vocab_size)  # ids without a token
-    banned = torch.tensor([*tokenizer.banned.tolist(), *beyond], device=device)
-    shown = start.replace("[CLS]", "").replace("[SEP]", "\n")
-    texts, spellers = [shown] * s.num_samples, [Speller(tokenizer) for _ in range(s.num_samples)]
-    many = s.num_samples > 1 or first_number > 0 or s.start_file
-    if many:
-        print(heading(first_number + 1))
-    print(shown, end="", flush=True)
-    for token in model.stream(idx, s.max_new_tokens, s.temperature, s.top_k, s.top_p, s.min_p, s.repetition_penalty, banned, seed):
-        for row, i in enumerate(token.tolist()):
-            piece = spellers[row].add(i)
-            texts[row] += piece
-            if row == 0:
-                print(piece, end="", flush=True)
-    print()
-    for row in range(1, s.num_samples):
-        print(heading(first_number + row + 1), texts[row], sep="\n")
-    return texts
+def rows_that_fit(model: GPT, s: Settings, device: torch.device) -> int:
+    """How many samples to write at once: what half of the free memory holds of caches and logits; 16 where the system does not tell."""
+    c = model.config
+    cache = 2 * c.n_layer * c.n_embd * c.block_size * model.transformer.wpe.weight.element_size()
+    return max(1, free_memory(device) // 2 // (cache + 40 * c.vocab_size)) if free_memory(device) else 16
 
 
-class Speller:
-    """Ids one by one -> text, in whole characters: the bytes of one are held back until it is complete."""
+def write(model: GPT, tokenizer: Tokenizer, batch: list["Sample"], s: Settings, seed: int, first_row: int, screen: "Screen") -> None:
+    """Write all samples of a batch at once, until each is done. What is written is in them at any moment, also after a Ctrl-C."""
+    device, block = model.transformer.wpe.weight.device, model.config.block_size
+    prompts = [sample.ids[-block:] for sample in batch]
+    longest, shortest = max(map(len, prompts)), min(map(len, prompts))
+    idx = torch.full((len(batch), longest), -1)
+    for row, prompt in enumerate(prompts):
+        idx[row, : len(prompt)] = torch.tensor(prompt)
+    grammar = [torch.from_numpy(table).to(device) for table in tokenizer.grammar(model.config.vocab_size)]
+    tokens = model.stream(idx.to(device), s.max_new_tokens, s.temperature, s.top_k, s.top_p, s.min_p, s.repetition_penalty,
+                          s.repetition_window, grammar, seed, first_row)  # fmt: skip
+    waiting, read_every = [], 1 if device.type == "cpu" else 8  # reading a token makes the host wait for the GPU
+    screen.begin(batch)
+    for t, token in enumerate(tokens, shortest):
+        waiting.append(token)
+        if len(waiting) < read_every and t < longest + s.max_new_tokens - 1:
+            continue
+        for at, ids in enumerate(torch.stack(waiting).tolist(), t + 1 - len(waiting)):
+            for sample, prompt, i in zip(batch, prompts, ids):
+                if len(prompt) <= at and not sample.done:
+                    sample.add(i)
+        waiting.clear()
+        screen.update()
+        if all(sample.done for sample in batch):
+            break
 
-    def __init__(self, tokenizer: Tokenizer):
-        self.tokenizer, self.before, self.held = tokenizer, [], []
 
-    def add(self, i: int) -> str:
-        if i == self.tokenizer.cls:
-            self.before, self.held = [], []
-            return "\n\n"  # a new chapter
+class Sample:
+    """One text as it is written: ids in, whole characters out."""
+
+    def __init__(self, tokenizer: Tokenizer, start: str, s: Settings, number: int = 0):
+        """start: the prompt; "" starts a chapter. Raises UserError when the vocabulary holds nothing of it."""
+        try:
+            self.ids = tokenizer.encode_lines(start or "[CLS]").tolist()
+        except UnicodeEncodeError:
+            raise UserError(f"--start={start!r} is not valid text") from None
+        if not self.ids:
+            raise UserError(f"--start={start!r} is nothing to this vocabulary")
+        self.tokenizer, self.stop, self.limit, self.number = tokenizer, s.stop, s.max_new_tokens, number
+        self.start, self.text = start, start.replace("[CLS]", "").replace("[SEP]", "\n")
+        self.from_here, self.written, self.done = len(self.text), 0, False
+        self.before, self.held = [], []  # the id before, for words have spaces between them; bytes that are no character yet
+
+    def add(self, i: int) -> None:
+        """The next id."""
+        tokenizer = self.tokenizer
+        self.written += 1
+        self.done = self.written == self.limit or (i == tokenizer.cls and self.stop == "chapter") or (i == tokenizer.sep and self.stop == "paragraph")
         self.held.append(i)
-        context = self.tokenizer.decode(self.before)  # decides whether a space goes between two words
-        text = self.tokenizer.decode(self.before + self.held)[len(context) :]
-        if self.tokenizer.is_byte[i] and text.endswith("\ufffd") and len(self.held) < 4:
-            return ""
-        self.before, self.held = self.held[-1:] if not self.tokenizer.is_byte[i] else [], []
-        return text
+        if i == tokenizer.cls:
+            piece = "" if self.stop == "chapter" else "\n\n"
+        else:
+            piece = tokenizer.decode(self.before + self.held)[len(tokenizer.decode(self.before)) :]
+            if tokenizer.is_byte[i] and "\ufffd" in piece:
+                return  # a part of a character: held back until it is whole
+        self.before = [] if tokenizer.is_byte[i] or i == tokenizer.cls else [i]
+        self.ids += self.held
+        self.held, self.text = [], self.text + piece
+        if self.stop not in ("", "chapter", "paragraph") and (end := self.text.find(self.stop, self.from_here)) >= 0:
+            self.text, self.done = self.text[: end + len(self.stop)], True
+
+
+class Screen:
+    """Shows a batch: the first sample that is not done as it grows, those before it in full, one under the other."""
+
+    def __init__(self, s: Settings, first: int = 0, count: int = 1):
+        """first: the number of samples shown before; count: of all."""
+        self.stream, self.first, self.many = s.stream, first, count > 1
+        watched = s.stream and sys.stdout.isatty()
+        self.bar = tqdm(total=s.max_new_tokens, unit=" tokens each", leave=False, disable=True if watched else None)
+
+    def begin(self, batch: list[Sample]) -> None:
+        self.batch, self.row, self.shown = batch, -1, 0
+        self._next()
+
+    def _next(self) -> None:
+        self.row, self.shown = self.row + 1, 0
+        if self.many and self.row < len(self.batch):
+            print(heading(self.first + self.row + 1))
+
+    def update(self) -> None:
+        """Show what is new."""
+        self.bar.update(max(sample.written for sample in self.batch) - self.bar.n)
+        if not self.stream and not all(sample.done for sample in self.batch):
+            return
+        while self.row < len(self.batch):
+            sample = self.batch[self.row]
+            print(sample.text[self.shown :], end="\n" if sample.done else "", flush=True)
+            self.shown = len(sample.text)
+            if not sample.done:
+                return
+            self._next()
+        self.bar.close()
+
+
+# -- what stays --------------------------------------------------------------------------------------------------------------
 
 
 def heading(number: int) -> str:
@@ -161,10 +251,87 @@ def heading(number: int) -> str:
     return "=" * 40 + f" SAMPLE {number} " + "=" * 40
 
 
+def record(sample: Sample, number: int, s: Settings, seed: int, folder: Path, file: str) -> str:
+    """A sample as it is saved: a heading and the text, or one JSON object a line in a .jsonl file."""
+    if not str(file).endswith(".jsonl"):
+        return f"{heading(number)}\n{sample.text}\n"
+    chosen = ("max_new_tokens", "stop", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "repetition_window", "dtype", "quantize")
+    facts = {"prompt": sample.start, "text": sample.text, "sample": number, "seed": seed, "model": folder.as_posix()}
+    return json.dumps({**facts, "settings": {name: asdict(s)[name] for name in chosen}}, ensure_ascii=False) + "\n"
+
+
 def append(path: str, text: str) -> None:
     """Add to the end of a file, so that nothing written before is lost."""
     with open(path, "a", encoding="utf-8", newline="\n") as file:
         file.write(text)
+
+
+# -- together ----------------------------------------------------------------------------------------------------------------
+
+HELP = """Enter writes on; what you type is added to the story (\\n: a line break); Ctrl-C stops the writing.
+/undo takes back the last piece   /retry writes it otherwise   /save [FILE] keeps the story ({file})
+/set top_p 0.9 changes a setting   /help shows this   /quit or Ctrl-D leaves"""
+
+
+def together(model: GPT, tokenizer: Tokenizer, s: Settings, seed: int, file: str) -> None:
+    """The interactive loop. The story is a list of pieces, each a list of ids that was typed or written."""
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(encoding="utf-8", errors="replace")
+    print(HELP.format(file=file), file=sys.stderr)
+    first = Sample(tokenizer, s.start[0] if s.start else "", s)
+    pieces, turn = [first.ids], 0
+    print(first.text, end="", flush=True)
+    while True:
+        try:
+            line = input("\n> ")
+        except (EOFError, KeyboardInterrupt):
+            print()
+            return
+        command, _, rest = line.strip().partition(" ")
+        try:
+            if command in ("/quit", "/exit"):
+                return
+            elif command == "/help":
+                print(HELP.format(file=file))
+            elif command == "/save":
+                story = spell(tokenizer, [i for piece in pieces for i in piece])
+                append(rest.strip() or file, story + "\n")
+                print(f"{len(story):,} characters added to {rest.strip() or file}")
+            elif command == "/set":
+                name, _, value = rest.strip().replace("=", " ").partition(" ")
+                s = with_setting(s, name, value.strip())
+                print(f"{name} is {getattr(s, name)}")
+            elif command == "/undo":
+                pieces[1:] = pieces[1:-1]
+                print(spell(tokenizer, [i for piece in pieces for i in piece])[-300:], end="")
+            elif command.startswith("/") and command != "/retry":
+                raise UserError(f"there is no command {command}; /help lists them")
+            else:
+                if command == "/retry":
+                    pieces[1:] = pieces[1:-1]
+                elif line.strip():
+                    pieces.append(tokenizer.encode_lines(line.replace("\\n", "\n")).tolist())
+                turn += 1
+                pieces.append(go_on(model, tokenizer, [i for piece in pieces for i in piece], s, seed, turn))
+        except (UserError, OSError) as error:
+            print(error, file=sys.stderr)
+
+
+def go_on(model: GPT, tokenizer: Tokenizer, ids: list[int], s: Settings, seed: int, turn: int) -> list[int]:
+    """Write a piece after ids and show it, the end of the text before it first. Ctrl-C ends it. Returns its ids."""
+    sample = Sample(tokenizer, "[CLS]", s)
+    sample.ids, sample.text = list(ids), spell(tokenizer, ids).rpartition("\n")[2][-100:]
+    sample.before, sample.from_here = ids[-1:] if not tokenizer.is_byte[ids[-1]] else [], len(sample.text)
+    try:
+        write(model, tokenizer, [sample], s, seed, turn, Screen(s))
+    except KeyboardInterrupt:
+        print()
+    return sample.ids[len(ids) :]
+
+
+def spell(tokenizer: Tokenizer, ids: list[int]) -> str:
+    """The text of a story's ids."""
+    return tokenizer.decode(np.array(ids)).replace("[CLS]", "\n\n").lstrip("\n")
 
 
 if __name__ == "__main__":

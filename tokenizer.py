@@ -250,6 +250,28 @@ class Tokenizer:
             utf8[i] = bytes([byte])
         return codes, utf8
 
+    def grammar(self, size: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Which ids may follow which when text is written: allowed (S, V) bool, and the state after each id, (S, V) int64.
+
+        Never [PAD], [UNK] and [MASK]. In a native vocabulary the bytes of a character come whole or not at all: S states say which
+        bytes it still needs (The Unicode Standard, table 3-7), state 0 that it is complete; control characters are not begun.
+        size: the model's V, where that is larger; the ids that no token has are not allowed.
+        """
+        size = max(size, self.vocab_size)
+        states = [(0xC2, 0xDF, 1), (0xE0, 0xE0, 4), (0xE1, 0xEF, 2), (0xED, 0xED, 5), (0xF0, 0xF0, 6), (0xF1, 0xF3, 3), (0xF4, 0xF4, 7)]
+        followers = {1: (0x80, 0xBF, 0), 2: (0x80, 0xBF, 1), 3: (0x80, 0xBF, 2), 4: (0xA0, 0xBF, 1), 5: (0x80, 0x9F, 1), 6: (0x90, 0xBF, 2), 7: (0x80, 0x8F, 2)}
+        allowed = np.zeros((len(followers) + 1 if self.native else 1, size), dtype=bool)
+        following = np.zeros(allowed.shape, dtype=np.int64)
+        allowed[0, : self.vocab_size] = True
+        allowed[0, self.banned] = False
+        if self.native:
+            allowed[0, self._byte_ids] = False
+            allowed[0, self._byte_ids[[0x09, *range(0x20, 0x7F)]]] = True
+            for state, (first, last, after) in [*((0, step) for step in states), *followers.items()]:
+                allowed[state, self._byte_ids[first : last + 1]] = True
+                following[state, self._byte_ids[first : last + 1]] = after
+        return allowed, following
+
     def _bert_words(self, ids: list[int]):
         """BERT drops spaces; put one back between two words of letters or digits, and join ##pieces."""
         before = ""

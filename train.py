@@ -245,7 +245,7 @@ def main(s: Settings) -> None:
             if not math.isfinite(val_loss):
                 raise UserError(f"the validation loss is {val_loss} at step {step:,}; go on from the last checkpoint with a lower --learning_rate")
             bits = corpus.bits_per_char(val_loss)
-            log.measure(step, tokens=tokens, val_loss=val_loss, bits_per_char=bits)
+            log.measure(step, tokens=tokens, seconds=round(seconds(), 1), val_loss=val_loss, bits_per_char=bits)
             best = val_loss < state["best_val_loss"]
             state["best_val_loss"], state["since_best"] = (val_loss, 0) if best else (state["best_val_loss"], state["since_best"] + 1)
             save_now(tokens=tokens, val_loss=val_loss, bits_per_char=bits)
@@ -512,8 +512,8 @@ def write_sample(model: GPT, corpus: Corpus, length: int, device) -> str:
     """What the model writes at the start of a chapter."""
     tokenizer = corpus.tokenizer
     start = torch.tensor([[tokenizer.cls]], device=device)
-    banned = torch.from_numpy(tokenizer.banned).to(device)
-    ids = model.eval().generate(start, length, temperature=0.8, top_p=0.95, banned=banned, seed=0)
+    grammar = [torch.from_numpy(table).to(device) for table in tokenizer.grammar()]
+    ids = model.eval().generate(start, length, temperature=0.8, top_p=0.95, grammar=grammar, seed=0)
     return tokenizer.decode(ids[0, 1:].cpu().numpy()).replace("[CLS]", "\n").strip()
 
 

@@ -3,6 +3,7 @@
     {"what": ..., "ours": 12.3, "unit": "tokens/s", "peer": 4.5, "other": "transformers"}     peer and other where there is one
 """
 
+import importlib.util
 import json
 import os
 import platform
@@ -17,12 +18,12 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from machine import device_name, pick_device, pick_dtype  # noqa: E402
+from machine import device_name, pick_device  # noqa: E402
 
 
-def side_by_side(rounds: int, *calls) -> list[float]:
+def side_by_side(rounds: int, *calls, warm_up: bool = True) -> list[float]:
     """The median seconds of each call, taken in turn (A B A B ...) after a warm-up of each, so that noise meets all alike."""
-    for call in calls:
+    for call in calls if warm_up else ():
         call()
     times = [[] for _ in calls]
     for _ in range(rounds):
@@ -33,20 +34,12 @@ def side_by_side(rounds: int, *calls) -> list[float]:
     return [statistics.median(taken) for taken in times]
 
 
-MATMUL_FLOP = 20 * 2 * 2048**3
-
-
-def matmul(device: torch.device):
-    """A call that multiplies MATMUL_FLOP, in the precision that training uses here: the floor under a training step. To be
-    measured in turn with the steps, for a shared machine's rate is another from minute to minute."""
-    a = torch.randn(2048, 2048, device=device).to(pick_dtype("auto", device))
-
-    def call():
-        for _ in range(20):
-            product = a @ a
-        return product[0, 0].item()
-
-    return call
+def load_nanogpt(folder: str):
+    """nanoGPT's model.py as a module, out of a checkout of it."""
+    spec = importlib.util.spec_from_file_location("nanogpt_model", Path(folder) / "model.py")
+    module = sys.modules["nanogpt_model"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def process(*command: str, cwd=ROOT) -> tuple[float, float]:
@@ -70,7 +63,7 @@ def table(rows: list[dict]) -> str:
     for row in rows:
         other = ratio = ""
         if "peer" in row:
-            better = row["peer"] / row["ours"] if row["unit"] in ("s", "MiB") else row["ours"] / row["peer"]
+            better = row["peer"] / row["ours"] if row["unit"] in ("s", "min", "MiB", "") else row["ours"] / row["peer"]
             other, ratio = f"{row['other']}: {row['peer']:,.4g}", f"{better:.2f}"
         lines.append(f"| {row['what']} | {row['ours']:,.4g} {row['unit']} | {other} | {ratio} |")
     return "\n".join(lines)

@@ -1,7 +1,9 @@
 """
-Writing: python bench/sampling.py
+Writing: python bench/sampling.py --nanogpt=PATH
 
-GPT-2 small with 13,317 tokens and random weights, one stream, beside transformers' generate with its cache.
+GPT-2 small with 13,317 tokens and random weights, plain sampling from all tokens, beside transformers' generate with its cache (where it is
+installed) and nanoGPT's (a checkout of it; without a cache, so only --tokens/10 of them). Also: ten samples at once, the share of
+the memory bandwidth that is reached, the time to the first token of a folder, and, with --model (a trained run), what int8 costs in loss.
 """
 
 import sys
@@ -15,38 +17,107 @@ from configurator import configure, run  # noqa: E402
 
 @dataclass
 class Settings:
-    tokens: int = 200  # how many to write
+    tokens: int = 1000  # how many to write
     rounds: int = 3  # how often each is measured
+    nanogpt: str = ""  # a checkout of nanoGPT to measure beside
+    model: str = ""  # a trained run or checkpoint, for the loss with 8-bit weights
     json: str = ""  # also write the figures to this file
 
 
 settings = configure(Settings) if __name__ == "__main__" else None  # before the heavy imports: --help answers at once
 
 import importlib.util
+import math
+import subprocess
+import tempfile
 
 import torch
-from measure import show, side_by_side
+from measure import ROOT, load_nanogpt, side_by_side, show
 
+import checkpoint
+from dataset import Corpus, validation_windows
 from machine import pick_device
 from model import GPT, GPTConfig
+from quantize import quantize_int8
+from tokenizer import BYTES, SPECIALS, Tokenizer
 
 VOCAB = 13317
 
 
 def rows(s: Settings) -> list[dict]:
     device = pick_device()
-    model = GPT(GPTConfig(VOCAB)).to(device).eval()
+    cuda, n = device.type == "cuda", s.tokens
     start = torch.zeros(1, 1, dtype=torch.long, device=device)
-    calls = [lambda: model.generate(start, s.tokens, seed=1)[0, -1].item()]
+    fresh = lambda: GPT(GPTConfig(VOCAB)).eval().to(device)  # noqa: E731
+    models = {"fp32": fresh(), "bf16": fresh().bfloat16()} | ({} if cuda else {"int8": quantize_int8(fresh())})
+    calls = {f"ours, {name}": lambda m=m: m.generate(start, n, seed=1)[0, -1].item() for name, m in models.items()}
     if importlib.util.find_spec("transformers"):
         from transformers import GPT2Config, GPT2LMHeadModel
 
-        peer = GPT2LMHeadModel(GPT2Config(vocab_size=VOCAB)).to(device).eval()
-        peer.generation_config.eos_token_id = peer.generation_config.pad_token_id = VOCAB - 1
-        calls.append(lambda: peer.generate(start, max_new_tokens=s.tokens, min_new_tokens=s.tokens, do_sample=True, top_k=0)[0, -1].item())
-    seconds = side_by_side(s.rounds, *calls)
-    row = {"what": f"sample, GPT-2 small, fp32, one stream, {s.tokens} tokens", "ours": s.tokens / seconds[0], "unit": "tokens/s"}
-    return [row | ({"other": "transformers, fp32", "peer": s.tokens / seconds[1]} if len(seconds) > 1 else {})]
+        for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+            peer = GPT2LMHeadModel(GPT2Config(vocab_size=VOCAB)).eval().to(device, dtype)
+            peer.generation_config.eos_token_id = peer.generation_config.pad_token_id = VOCAB - 1
+            calls[f"transformers, {name}"] = lambda m=peer: m.generate(start, max_new_tokens=n, min_new_tokens=n, do_sample=True, top_k=0)[0, -1].item()
+    calls["bandwidth"] = lambda m=torch.ones(2**28, device=device): m.sum().item()  # 1 GiB
+    seconds = dict(zip(calls, side_by_side(s.rounds, *calls.values(), warm_up=cuda)))
+    bandwidth = 2**30 / seconds.pop("bandwidth")
+    rate = {name: n / taken for name, taken in seconds.items()}
+    found = [{"what": "memory bandwidth (a sum over 1 GiB)", "ours": bandwidth / 1e9, "unit": "GB/s"}]
+    for name, model in models.items():
+        share = bytes_a_token(model, n, device) * rate[f"ours, {name}"] / bandwidth
+        row = {"what": f"one stream of {n:,} tokens, {name}: {share:.0%} of the bandwidth", "ours": rate[f"ours, {name}"], "unit": "tokens/s"}
+        peers = [other for other in rate if other.startswith("transformers")]
+        found += [row | {"other": other, "peer": rate[other]} for other in peers] or [row]
+    ten = start.expand(10, 1)
+    for name, taken in zip(models, side_by_side(1, *(lambda m=m: m.generate(ten, n, seed=1)[0, -1].item() for m in models.values()), warm_up=cuda)):
+        found.append({"what": f"ten samples of {n:,} tokens at once, {name}", "ours": 10 * n / taken, "unit": "tokens/s"})
+    if s.nanogpt:
+        module, part = load_nanogpt(s.nanogpt), max(1, n // 10)
+        peer = module.GPT(module.GPTConfig(vocab_size=VOCAB, dropout=0.0)).eval().to(device)
+        own, theirs = side_by_side(1, lambda: models["fp32"].generate(start, part, seed=1)[0, -1].item(), lambda: peer.generate(start, part)[0, -1].item())
+        found.append({"what": f"one stream of {part:,} tokens, fp32", "ours": part / own, "unit": "tokens/s", "other": "nanoGPT", "peer": part / theirs})
+    found.append({"what": "first token of a folder, after torch's import", "ours": first_token(), "unit": "s"})
+    if s.model:
+        bf16, int8 = losses(s.model)
+        found.append({"what": f"validation loss of {s.model}, int8 weights (beside bf16)", "ours": int8, "unit": "nats/token", "other": "bf16", "peer": bf16})
+    return found
+
+
+def bytes_a_token(model: GPT, n: int, device) -> int:
+    """What must be read for a token: all weights but the positions' once, and on average half of the cache's n positions."""
+    c = model.config
+    tables = [model.transformer.wpe.weight] + ([model.transformer.wte.weight] if hasattr(model, "head") else [])
+    weights = sum(t.nbytes for t in [*model.parameters(), *model.buffers()]) - sum(t.nbytes for t in tables)
+    cache = 2 * c.n_layer * c.n_embd * min(n, c.block_size) // 2
+    return weights + cache * (4 if device.type == "cpu" else model.transformer.wpe.weight.element_size())
+
+
+def first_token() -> float:
+    """Seconds that `python sample.py --max_new_tokens=1` takes on a GPT-2-small folder, beyond what it takes to import torch."""
+    tokenizer = Tokenizer([*SPECIALS, *BYTES, *(chr(0x4E00 + i) for i in range(VOCAB - 261))])
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint.save_pretrained(GPT(GPTConfig(VOCAB)), Path(folder) / "small", tokenizer)
+        write = [sys.executable, str(ROOT / "sample.py"), f"--model={folder}/small", "--max_new_tokens=1", "--seed=1"]
+        importing = [sys.executable, "-c", "import torch"]
+        taken = side_by_side(3, *(lambda c=c: subprocess.run(c, check=True, capture_output=True) for c in (write, importing)))
+    return taken[0] - taken[1]
+
+
+@torch.no_grad()
+def losses(folder: str) -> list[float]:
+    """Held-out nats per token of a run in bf16 and with 8-bit weights, in windows side by side."""
+    path = checkpoint.find_checkpoint(folder)
+    corpus = Corpus.open(checkpoint.facts(path)["data_dir"])
+    found = []
+    for convert in (lambda m: m.bfloat16(), quantize_int8):
+        model, total = convert(checkpoint.load_pretrained(path)), 0.0
+        x, y = map(torch.from_numpy, validation_windows(corpus.val, model.config.block_size))
+        for rows in torch.arange(len(x)).split(8):
+            logits = model(x[rows])[0].float()
+            total += torch.nn.functional.cross_entropy(logits.flatten(0, 1), y[rows].flatten(), reduction="sum").item()
+        found.append(total / (y >= 0).sum().item())
+    assert all(map(math.isfinite, found))
+    return found
 
 
 if __name__ == "__main__":

@@ -28,11 +28,12 @@ class Settings:
 settings = configure(Settings) if __name__ == "__main__" else None  # before the heavy imports: --help answers at once
 
 import importlib.util
+import statistics
 
 import torch
-from measure import MATMUL_FLOP, matmul, show, side_by_side
+from measure import load_nanogpt, show, side_by_side
 
-from machine import pick_device, pick_dtype
+from machine import matmul_rate, pick_device, pick_dtype
 from model import GPT, GPTConfig
 
 VOCAB = 13317
@@ -70,9 +71,7 @@ def rows(s: Settings) -> list[dict]:
 
     steps = {"ours": ours(), "ours, all logits at once": ours(keep_logits=True), "ours, activations computed again": ours(checkpoint_activations=True)}
     if s.nanogpt:
-        spec = importlib.util.spec_from_file_location("nanogpt_model", Path(s.nanogpt) / "model.py")
-        module = sys.modules["nanogpt_model"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = load_nanogpt(s.nanogpt)
         shape = module.GPTConfig(block_size=T, vocab_size=VOCAB, dropout=0.0)
         if not cuda:
             steps["nanoGPT, fp32, as shipped for a CPU"] = stepper(module.GPT(shape), lambda m: m(x, y)[1], False)
@@ -83,9 +82,10 @@ def rows(s: Settings) -> list[dict]:
         shape = GPT2Config(vocab_size=VOCAB, n_positions=T, attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0)
         steps["transformers, fp32"] = stepper(GPT2LMHeadModel(shape), lambda m: m(x, labels=x).loss, False)
 
-    *taken, multiplying = side_by_side(s.rounds, *steps.values(), matmul(device))
+    floors = []  # measured in turn with the steps, for a shared machine's rate is another from minute to minute
+    *taken, _ = side_by_side(s.rounds, *steps.values(), lambda: floors.append(matmul_rate(device, dtype)))
     seconds = dict(zip(steps, taken))
-    rate, floor = B * T / seconds["ours"], MATMUL_FLOP / multiplying
+    rate, floor = B * T / seconds["ours"], statistics.median(floors)
     share = rate * GPT(GPTConfig(VOCAB, T)).flops_per_token() / floor
     name = f"GPT-2 small, {B} x {T}, {str(dtype).removeprefix('torch.')}" + (", compiled" if s.compile else "")
     found = [

@@ -123,11 +123,49 @@ def test_a_row_does_not_depend_on_the_batch():
     assert (model.generate(start, 50, seed=4) != one).any()
 
 
-def test_banned_ids_never_come():
+@pytest.mark.parametrize("lengths, new", [((3, 9, 5), 20), ((1, 30, 32), 80), ((7, 7, 7), 5)])
+def test_prompts_of_different_lengths_are_written_as_each_alone(lengths, new):
+    """Over the seam of the window (32), too."""
+    model = make(SHAPES[1])
+    prompts = [torch.randint(0, 131, (n,)) for n in lengths]
+    idx = torch.nn.utils.rnn.pad_sequence(prompts, batch_first=True, padding_value=-1)
+    steps = list(model.stream(idx, new, seed=9, top_p=0.9, repetition_penalty=1.2, first_row=4))
+    assert len(steps) == max(lengths) - min(lengths) + new
+    for row, prompt in enumerate(prompts):
+        alone = torch.cat(list(model.stream(prompt[None], new, seed=9, top_p=0.9, repetition_penalty=1.2, first_row=4 + row)))
+        first = len(prompt) - min(lengths)
+        together = torch.stack(steps)[:, row]
+        assert (together[:first] == prompt[min(lengths) :]).all()
+        assert (together[first : first + new] == alone).all()
+
+
+def test_the_cost_of_a_token_does_not_grow():
+    """Positions computed a token, on average: one, and half a block again each half block, however long the text."""
+    model, counts = make(SHAPES[1]), []
+    model.transformer.wte.register_forward_pre_hook(lambda module, inputs: counts.append(inputs[0].numel()))
+    for new in (320, 640):
+        counts.clear()
+        list(model.stream(torch.zeros(1, 1, dtype=torch.long), new, seed=1))
+        assert len(counts) == new and sum(counts) <= 2 * new
+
+
+def test_a_grammar_says_what_may_come():
+    """After an even number only odd ones, and the other way round."""
     model = make(SHAPES[0])
-    banned = torch.arange(0, 97, 2)
-    out = model.generate(torch.tensor([[1]]), 200, temperature=5.0, banned=banned, seed=1)
-    assert (out % 2 == 1).all()
+    even = torch.arange(97) % 2 == 0
+    grammar = torch.stack((even, ~even)), torch.stack((even, even)).long()  # state 1: an even number was the last
+    out = model.generate(torch.tensor([[1]]), 200, temperature=5.0, grammar=grammar, seed=1)[0]
+    assert (out[1::2] % 2 == 0).all() and (out[2::2] % 2 == 1).all()
+
+
+def test_the_penalty_looks_back_as_far_as_its_window():
+    model = make(SHAPES[0])
+    for window in (0, 1, 5):
+        out = model.generate(torch.tensor([[1, 2, 3]]), 12, temperature=0, repetition_penalty=50.0, repetition_window=window)[0]
+        for t in range(3, 15):
+            seen = out[max(0, t - window) if window else 0 : t]
+            logits = filter_logits(model(out[None, :t])[0][:, -1], seen[None], repetition_penalty=50.0)
+            assert logits.argmax() == out[t]
 
 
 @pytest.mark.parametrize(

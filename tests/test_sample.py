@@ -1,11 +1,19 @@
+import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 
 import pytest
-from conftest import script, story
+import torch
+from conftest import ROOT, script, story
 
 import checkpoint
-from sample import Speller
+from configurator import UserError
+from sample import Sample, Settings, load, rows_that_fit, write
 from tokenizer import Tokenizer
 
 SHORT = ["--max_new_tokens=30", "--device=cpu"]
@@ -67,6 +75,10 @@ def test_any_start(workplace, start):
         (["--temperature=nan"], "0.001 to 1000"),
         (["--top_p=0"], "probability"),
         (["--start=a", "--start_file=b"], "not both"),
+        (["--interactive", "--num_samples=2"], "one story"),
+        (["--temperature=0", "--num_samples=2"], "would be the same"),
+        (["--quantize=int8", "--dtype=float32"], "bfloat16"),
+        (["--repetition_window=-1"], "0 or more"),
         (["--save=no/such/folder/s.txt"], "no/such/folder"),
         (["--device=cuda:99"], "CUDA"),
     ],
@@ -81,12 +93,197 @@ def test_no_run_at_all(tmp_path):
     assert "train.py" in run(tmp_path, check=2).stderr
 
 
-def test_the_speller_holds_back_half_characters():
+
+class Quiet:
+    """A Screen that shows nothing."""
+
+    def begin(self, batch):
+        pass
+
+    update = begin
+
+    def __init__(self):
+        self.update = lambda: None
+
+
+@pytest.fixture(scope="module")
+def tiny(workplace):
+    folder = checkpoint.find_checkpoint(workplace / "out/tiny")
+    tokenizer, model = load(folder, Settings(dtype="float32"), torch.device("cpu"))
+    return tokenizer, model
+
+
+STARTS = ["却说阿青行至山门", "“", "却说老道行至竹林，望见灯火，便对小石道：“天色已晚。”却说白狐行至井边，听见钟声，便对樵夫道：“", "", "却" * 40]
+
+
+def test_different_starts_in_one_batch_are_each_as_alone(tiny):
+    """Whatever the batch: together, each by itself, in twos; over the window's seam; ids and text."""
+    tokenizer, model = tiny
+    s = Settings(max_new_tokens=70, repetition_penalty=1.1)
+    texts = []
+    for size in (5, 1, 2):
+        samples = [Sample(tokenizer, start, s) for start in STARTS]
+        for first in range(0, 5, size):
+            write(model, tokenizer, samples[first : first + size], s, 3, first, Quiet())
+        assert all(sample.done and sample.written == 70 for sample in samples)
+        texts.append([sample.text for sample in samples])
+    assert texts[0] == texts[1] == texts[2]
+    assert all(text.startswith(start) for text, start in zip(texts[0], STARTS))
+
+
+@pytest.mark.parametrize("stop, last", [("paragraph", "\n"), ("，", "，"), ("chapter", "")])
+def test_stops(tiny, stop, last):
+    tokenizer, model = tiny
+    s = Settings(max_new_tokens=3000 if stop == "chapter" else 300, stop=stop)
+    samples = [Sample(tokenizer, start, s) for start in STARTS]
+    write(model, tokenizer, samples, s, 1, 0, Quiet())
+    for sample, start in zip(samples, STARTS):
+        written = sample.text[len(start) :]
+        assert sample.done and sample.written < s.max_new_tokens
+        assert written.endswith(last) and last not in written[:-1] if last else tokenizer.cls not in sample.ids[1:-1]
+
+
+def test_half_characters_never_come_out(tiny):
+    """At a temperature at which bytes are as likely as anything."""
+    tokenizer, model = tiny
+    s = Settings(max_new_tokens=400, temperature=100.0, top_p=1.0)
+    samples = [Sample(tokenizer, "却说", s) for _ in range(4)]
+    write(model, tokenizer, samples, s, 1, 0, Quiet())
+    for sample in samples:
+        assert "\ufffd" not in sample.text and "[UNK]" not in sample.text and "\x1b" not in sample.text
+        assert tokenizer.is_byte[sample.ids].sum() > 50
+        assert tokenizer.decode(sample.ids).replace("[CLS]", "\n\n") == sample.text
+
+
+def test_characters_are_held_back_until_they_are_whole():
     tokenizer = Tokenizer.build(Counter(story()), min_count=2)
     text = "却说龘😀é老道\n第"
-    speller = Speller(tokenizer)
-    pieces = [speller.add(int(i)) for i in tokenizer.encode(text)]
-    assert "".join(pieces) == text and not any("\ufffd" in piece for piece in pieces)
-    assert speller.add(tokenizer.cls) == "\n\n"
-    broken = [tokenizer.token_to_id(t) for t in ("<0xE4>", "<0xE4>", "却")]
-    assert "".join(map(speller.add, broken)).endswith("却")
+    sample, shown = Sample(tokenizer, "始", Settings()), []
+    for i in tokenizer.encode(text).tolist():
+        before = sample.text
+        sample.add(i)
+        shown.append(sample.text[len(before) :])
+    assert sample.text == "始" + text and not any("\ufffd" in piece for piece in shown) and "" in shown
+    sample.add(tokenizer.cls)
+    assert sample.text.endswith("\n\n")
+
+
+def test_words_of_a_bert_vocabulary_keep_their_spaces():
+    from test_tokenizer import BERT
+
+    sample = Sample(BERT, "的hello", Settings())
+    for token in ("want", "##ed", "的", "hello", "[SEP]", "hello"):
+        sample.add(BERT.token_to_id(token))
+    assert sample.text == "的hello wanted的hello\nhello"
+
+
+def test_eight_bit_weights_write_nearly_the_same(workplace):
+    """Each row's error is at most half a step of its scale; the loss moves by less than 0.01 nats from bfloat16's."""
+    from dataset import Corpus, validation_windows
+    from quantize import Int8Linear, quantize_int8
+
+    torch.manual_seed(0)
+    for rows in (1, 7):
+        weight, bias, x = torch.randn(50, 64), torch.randn(50), torch.randn(rows, 64).bfloat16()
+        layer = Int8Linear(weight, bias)
+        wide = layer.weight.float() * layer.scale.float()[:, None]
+        assert ((wide - weight).abs() <= layer.scale.float()[:, None] * 0.51).all()
+        plain = x.float() @ wide.t() + bias.bfloat16().float()
+        assert (layer(x).float() - plain).abs().max() < 0.03 * plain.abs().max()
+    run_folder = workplace / "out/tiny"
+    x, y = map(torch.from_numpy, validation_windows(Corpus.open(workplace / "data/novel").val, 32))
+    with torch.no_grad():
+        losses = [convert(checkpoint.load_pretrained(run_folder))(x, y)[1].item() for convert in (lambda m: m.bfloat16(), quantize_int8)]
+    assert abs(losses[0] - losses[1]) < 0.01
+    assert run(workplace, "--model=out/tiny", "--start=却说", "--quantize=int8", "--seed=1").stdout.startswith("却说")
+
+
+def test_batches_are_as_large_as_memory_holds(tiny, monkeypatch):
+    import sample
+
+    tokenizer, model = tiny
+    for free, rows in ((10**6, 12), (0, 16), (1, 1)):
+        monkeypatch.setattr(sample, "free_memory", lambda device: free)
+        assert rows_that_fit(model, Settings(), torch.device("cpu")) == pytest.approx(rows, abs=8)
+
+
+def test_json_lines_say_how_a_sample_was_made(workplace, tmp_path):
+    file = tmp_path / "s.jsonl"
+    run(workplace, "--model=out/tiny", "--start=却说", "--start=阿青", "--num_samples=2", "--seed=7", "--top_k=9", "--stop=。", f"--save={file}")
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    assert [line["prompt"] for line in lines] == ["却说", "却说", "阿青", "阿青"] and [line["sample"] for line in lines] == [1, 2, 3, 4]
+    assert all(line["text"].startswith(line["prompt"]) and line["seed"] == 7 and "ckpt-" in line["model"] for line in lines)
+    assert lines[0]["settings"]["top_k"] == 9 and lines[0]["settings"]["stop"] == "。"
+
+
+def test_a_long_start_is_kept_and_it_says_what_the_model_sees(workplace):
+    done = run(workplace, "--model=out/tiny", f"--start={'却说阿青' * 20}")
+    assert done.stdout.startswith("却说阿青" * 20) and "the last 32" in done.stderr
+
+
+def test_not_streaming_shows_the_same(workplace):
+    arguments = ["--model=out/tiny", "--start=却说", "--start=“", "--num_samples=2", "--seed=3"]
+    assert run(workplace, *arguments).stdout == run(workplace, *arguments, "--stream=False").stdout
+
+
+def test_a_full_disk_says_so_and_the_text_was_shown(workplace):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    done = run(workplace, "--model=out/tiny", "--start=却说", "--save=/dev/full", check=2)
+    assert "/dev/full" in done.stderr or "No space" in done.stderr
+    assert done.stdout.startswith("却说") and len(done.stdout) > 20
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_ctrl_c_keeps_what_was_written(workplace, tmp_path):
+    command = [sys.executable, str(ROOT / "sample.py"), "--model=out/tiny", "--start=却说", "--device=cpu", "--max_new_tokens=1000000", f"--save={tmp_path / 's.txt'}"]
+    process = subprocess.Popen(command, cwd=workplace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert len(process.stdout.read(200)) == 200
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.1)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert len((tmp_path / "s.txt").read_text(encoding="utf-8")) > 150
+
+
+def talk(workplace, *lines, arguments=()):
+    return run(workplace, "--model=out/tiny", "--interactive", "--seed=3", *arguments, input="\n".join(lines) + "\n")
+
+
+def test_together(workplace, tmp_path):
+    story_file = tmp_path / "story.txt"
+    done = talk(workplace, "", "却说白狐", "/undo", "/undo", f"/save {story_file}", arguments=["--start=却说老道"])
+    saved = story_file.read_text(encoding="utf-8")
+    assert saved.startswith("却说老道") and len(saved) > 30 and "白狐" not in saved, "the first piece, without what was undone"
+    assert "却说白狐" in done.stdout
+    longer = tmp_path / "longer.txt"
+    talk(workplace, "", "却说白狐\\n", "/retry", "/undo", "/nothing", "", f"/save {longer}", "/quit", "not read", arguments=["--start=却说老道"])
+    text = longer.read_text(encoding="utf-8")
+    assert text.startswith(saved.strip() + "却说白狐\n"), "retry and undo took back what was written after it, nothing else"
+
+
+def test_together_settings_change_and_mistakes_do_not_end_it(workplace):
+    done = talk(workplace, "/set top_p 0.5", "/set top_p 7", "/set no 1", "/set temperature=0", "/set max_new_tokens 5", "/help", "")
+    assert "top_p is 0.5" in done.stdout and "temperature is 0.0" in done.stdout
+    assert "probability above 0" in done.stderr and "there is no setting 'no'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_temperature_0_in_together_is_greedy(workplace):
+    outs = [talk(workplace, "", "/retry", arguments=["--start=却说", "--temperature=0"]).stdout for _ in range(2)]
+    assert outs[0] == outs[1]
+
+
+def test_a_transformers_folder_with_a_bert_vocabulary(tmp_path):
+    """As people of the GPT2-Chinese line have it: pytorch_model.bin, vocab.txt, prompts with [CLS] in them."""
+    from test_tokenizer import BERT_WORDS
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    other = GPT2LMHeadModel(GPT2Config(vocab_size=len(BERT_WORDS) + 5, n_positions=24, n_embd=16, n_layer=2, n_head=2))
+    other.save_pretrained(tmp_path / "m")
+    torch.save(other.state_dict(), tmp_path / "m/pytorch_model.bin")
+    (tmp_path / "m/model.safetensors").unlink()
+    (tmp_path / "m/vocab.txt").write_text("\n".join(BERT_WORDS) + "\n", encoding="utf-8")
+    done = run(tmp_path, f"--model={tmp_path / 'm'}", "--start=[CLS]的一", "--num_samples=2", "--seed=1")
+    assert done.stdout.count("的一") >= 2 and "[UNK]" not in done.stdout and "[CLS]" not in done.stdout

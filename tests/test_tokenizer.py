@@ -134,3 +134,30 @@ def test_shipped_vocabulary_is_what_its_command_makes():
     assert len(make.gb2312()) == 7445
     assert shipped == make.vocabulary() and shipped.native
     assert set("…—“”‘’abc龙") < set(shipped.tokens)
+
+
+def test_the_grammar_lets_whole_characters_through_and_nothing_else():
+    """Every character's bytes are allowed one after the other; and whatever is allowed, drawn at random, is UTF-8."""
+    allowed, following = NATIVE.grammar()
+    byte = lambda b: NATIVE.token_to_id(f"<0x{b:02X}>")  # noqa: E731
+    for code in [*range(0x20, 0x7F), *range(0x80, 0xD800, 7), *range(0xE000, 0x110000, 97), 0xFFFF, 0x10FFFF]:
+        state = 0
+        for b in chr(code).encode():
+            assert allowed[state, byte(b)], hex(code)
+            state = following[state, byte(b)]
+        assert state == 0
+    rng, state, written = np.random.default_rng(0), 0, b""
+    for _ in range(20000):
+        b = int(rng.choice([b for b in range(256) if allowed[state, byte(b)]]))
+        state, written = following[state, byte(b)], written + bytes([b])
+        if state == 0:
+            written.decode()
+            written = b""
+    assert not allowed[:, NATIVE.banned].any() and allowed[0, NATIVE.cls] and not allowed[1:, NATIVE.cls].any()
+    assert not allowed[0, [byte(b) for b in (0x00, 0x1B, 0x0A, 0x7F, 0x80, 0xC0, 0xFF)]].any()
+
+
+def test_the_grammar_of_a_bert_vocabulary_and_a_larger_model():
+    allowed, following = BERT.grammar(BERT.vocab_size + 3)
+    assert allowed.shape == following.shape == (1, BERT.vocab_size + 3) and not following.any()
+    assert set(np.flatnonzero(~allowed[0])) == {*BERT.banned.tolist(), *range(BERT.vocab_size, BERT.vocab_size + 3)}

@@ -1,0 +1,100 @@
+"""
+config/novel.py against config/original.py, the recipe that this project grew from, on the same text with the same held-out chapters:
+
+    python bench/recipes.py --text=book.txt                                   at full size, for a GPU
+    python bench/recipes.py --text=book.txt --small --characters=1e6 --minutes=10      3.6 million parameters, for two CPU cores
+
+Trains both (an interrupted one goes on), and prints the best bits per character of each and how long the new recipe takes to what the
+original's reaches at its best; --picture draws both over time. --small: 3 layers of 256, windows of 256, and what goes with it: steps of
+8 windows, no dropout in the new recipe, the original's warm-up as long a part of the run as at full size.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from configurator import UserError, configure, run  # noqa: E402
+
+
+@dataclass
+class Settings:
+    text: str = ""  # the book
+    characters: int = 0  # only so many of its first; 0: all
+    minutes: float = 0.0  # of training for each; 0: as the recipes say
+    small: bool = False  # a model for a CPU
+    out_dir: str = "out/recipes"  # for the prepared text and both runs
+    picture: str = ""  # a .png to draw
+    json: str = ""  # also write the figures to this file
+
+
+settings = configure(Settings) if __name__ == "__main__" else None  # before the heavy imports: --help answers at once
+
+import subprocess
+
+from measure import ROOT, show
+
+from runlog import read_metrics
+
+SMALL = ["--n_layer=3", "--n_head=4", "--n_embd=256", "--block_size=256", "--eval_interval=150", "--eval_windows=100"]
+RECIPES = {
+    "novel": ["--batch_size=8", "--gradient_accumulation_steps=1", "--dropout=0", "--compile=False"],
+    "original": ["--stride=128", "--warmup_iters=200"],
+}
+
+
+def main(s: Settings) -> None:
+    if not s.text or not Path(s.text).exists():
+        raise UserError(f"--text={s.text}: name a text file")
+    out = Path(s.out_dir).resolve()
+    if not (out / "data/meta.json").exists():
+        out.mkdir(parents=True, exist_ok=True)
+        text = Path(s.text).read_text(encoding="utf-8")
+        (out / "book.txt").write_text(text[: s.characters or None], encoding="utf-8")
+        call("prepare.py", str(out / "book.txt"), f"--out_dir={out / 'data'}")
+    for name, small in RECIPES.items():
+        limit = ["--epochs=0", f"--max_minutes={s.minutes}"] if s.minutes else []
+        call("train.py", f"config/{name}.py", f"--data_dir={out / 'data'}", f"--out_dir={out / name}", "--resume", *limit, *(SMALL + small if s.small else []))
+    curves = {name: [(m["seconds"] / 60, m["bits_per_char"]) for m in read_metrics(out / name) if "val_loss" in m] for name in RECIPES}
+    show(rows(curves), s.json)
+    if s.picture:
+        draw(curves, s.picture)
+
+
+def call(*command: str) -> None:
+    subprocess.run([sys.executable, *command], cwd=ROOT, check=True)
+
+
+def rows(curves: dict) -> list[dict]:
+    """The best of each, and when the new recipe passes the original's best (None: never)."""
+    best = {name: min(curve, key=lambda point: point[1]) for name, curve in curves.items()}
+    new, old = best["novel"], best["original"]
+    passed = next((minutes for minutes, bits in curves["novel"] if bits <= old[1]), float("nan"))
+    return [
+        {"what": "best bits per character", "ours": new[1], "unit": "", "other": "config/original.py", "peer": old[1]},
+        {"what": "minutes to that best", "ours": new[0], "unit": "min", "other": "config/original.py", "peer": old[0]},
+        {"what": "minutes to the original's best", "ours": passed, "unit": "min", "other": "config/original.py", "peer": old[0]},
+    ]
+
+
+def draw(curves: dict, path: str) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for name, curve in curves.items():
+        minutes, bits = zip(*curve)
+        (line,) = axes.plot(minutes, bits, marker="o", markersize=3, label=f"config/{name}.py, best {min(bits):.3f}")
+        axes.plot(*min(curve, key=lambda point: point[1]), "*", color=line.get_color(), markersize=12)
+    axes.set_xlabel("minutes of training")
+    axes.set_ylabel("bits per character, held-out chapters")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path)
+
+
+if __name__ == "__main__":
+    run(main, settings)
