@@ -219,10 +219,9 @@ def load_pretrained(folder, prefer: str = "best") -> GPT:
     """
     folder = find_checkpoint(folder, prefer)
     config = read_config(folder)
-    weights = _from_gpt2(_read_weights(folder), config, folder)
-    with torch.device("meta"):  # no memory and no initialisation for weights that are replaced at once
-        model = GPT(config)
-    model.load_state_dict(weights, assign=True)
+    with torch.device("meta"):  # no memory and no fresh weights, for they are replaced at once
+        model = GPT(config, init=False)
+    model.load_state_dict(_from_gpt2(_read_weights(folder), model, folder), assign=True)
     return model.eval()
 
 
@@ -295,10 +294,9 @@ def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
     raise UserError(f"{folder} has no weights: neither model.safetensors nor pytorch_model.bin")
 
 
-def _from_gpt2(stored: dict[str, torch.Tensor], config: GPTConfig, folder: Path) -> dict[str, torch.Tensor]:
-    """The files' weights under this model's names and shapes, fp32. Raises UserError for any that do not fit."""
-    with torch.device("meta"):
-        expected = {name: p.shape for name, p in GPT(config).named_parameters()}
+def _from_gpt2(stored: dict[str, torch.Tensor], model: GPT, folder: Path) -> dict[str, torch.Tensor]:
+    """The files' weights under the model's names and shapes, fp32. Raises UserError for any that do not fit."""
+    config, expected = model.config, {name: p.shape for name, p in model.named_parameters()}
     weights = {}
     if not isinstance(stored, dict) or not all(isinstance(name, str) for name in stored):
         raise UserError(f"{folder}: its weights are not a table of names and tensors")

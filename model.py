@@ -120,23 +120,25 @@ class Block(nn.Module):
 class GPT(nn.Module):
     """GPT-2. `logits, loss = model(idx, targets)`."""
 
-    def __init__(self, config: GPTConfig):
-        """Build the model with fresh weights. Raises ValueError when n_head does not divide n_embd."""
+    def __init__(self, config: GPTConfig, init: bool = True):
+        """Build the model, with fresh weights unless others are to come. Raises ValueError when n_head does not divide n_embd."""
         super().__init__()
         if config.n_embd % config.n_head:
             raise ValueError(f"n_embd={config.n_embd} is not a multiple of n_head={config.n_head}")
         self.config = config
         self.checkpoint_activations = False  # keep only the blocks' inputs for the backward pass and compute the rest again
+        table = lambda *shape: nn.Embedding.from_pretrained(torch.empty(shape), freeze=False)  # noqa: E731
         self.transformer = nn.ModuleDict(
             dict(
-                wte=nn.Embedding(config.padded_vocab_size, config.n_embd),  # token -> vector; also the output head
-                wpe=nn.Embedding(config.block_size, config.n_embd),  # position -> vector
+                wte=table(config.padded_vocab_size, config.n_embd),  # token -> vector; also the output head
+                wpe=table(config.block_size, config.n_embd),  # position -> vector
                 drop=nn.Dropout(config.dropout),
                 h=nn.ModuleList(Block(config) for _ in range(config.n_layer)),
                 ln_f=nn.LayerNorm(config.n_embd),
             )
         )
-        self.init_weights()
+        if init:
+            self.init_weights()
 
     @torch.no_grad()
     def init_weights(self) -> None:
@@ -166,13 +168,8 @@ class GPT(nn.Module):
         matmul_weights = 12 * c.n_layer * c.n_embd**2 + c.vocab_size * c.n_embd
         return 6 * matmul_weights + 12 * c.n_layer * c.n_embd * c.block_size
 
-    def forward(
-        self,
-        idx: torch.Tensor,
-        targets: torch.Tensor | None = None,
-        cache: KVCache | None = None,
-        keep_logits: bool = True,
-    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    def forward(self, idx: torch.Tensor, targets: torch.Tensor | None = None, cache: KVCache | None = None,
+                keep_logits: bool = True) -> tuple[torch.Tensor | None, torch.Tensor | None]:  # fmt: skip
         """Score every next token.
 
         idx: (B, T) token ids, T <= block_size. targets: (B, T) ids, IGNORE where not counted.
@@ -258,15 +255,8 @@ class GPT(nn.Module):
         return torch.cat((idx, *(token[:, None] for token in self.stream(idx, max_new_tokens, **settings))), dim=1)
 
 
-def filter_logits(
-    logits: torch.Tensor,
-    seen: torch.Tensor,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    min_p: float = 0.0,
-    repetition_penalty: float = 1.0,
-) -> torch.Tensor:
+def filter_logits(logits: torch.Tensor, seen: torch.Tensor, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0,
+                  min_p: float = 0.0, repetition_penalty: float = 1.0) -> torch.Tensor:  # fmt: skip
     """Shape the next token's distribution, in the field's order and meaning (transformers' processors).
 
     logits: (B, V). seen: (B, T), the ids so far. Off: temperature 1, top_k 0, top_p 1, min_p 0, penalty 1.

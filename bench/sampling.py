@@ -28,17 +28,19 @@ settings = configure(Settings) if __name__ == "__main__" else None  # before the
 
 import importlib.util
 import math
+import statistics
 import subprocess
 import tempfile
+import time
 
 import torch
 from measure import ROOT, load_nanogpt, side_by_side, show
 
 import checkpoint
 from dataset import Corpus, validation_windows
+from inference import for_cpu
 from machine import pick_device
 from model import GPT, GPTConfig
-from quantize import quantize_int8
 from tokenizer import BYTES, SPECIALS, Tokenizer
 
 VOCAB = 13317
@@ -49,7 +51,10 @@ def rows(s: Settings) -> list[dict]:
     cuda, n = device.type == "cuda", s.tokens
     start = torch.zeros(1, 1, dtype=torch.long, device=device)
     fresh = lambda: GPT(GPTConfig(VOCAB)).eval().to(device)  # noqa: E731
-    models = {"fp32": fresh(), "bf16": fresh().bfloat16()} | ({} if cuda else {"int8": quantize_int8(fresh())})
+    if cuda:
+        models = {"fp32": fresh(), "bf16": fresh().bfloat16()}
+    else:
+        models = {"fp32": for_cpu(fresh(), torch.float32), "bf16": for_cpu(fresh(), torch.bfloat16), "int8": for_cpu(fresh(), torch.bfloat16, "int8")}
     calls = {f"ours, {name}": lambda m=m: m.generate(start, n, seed=1)[0, -1].item() for name, m in models.items()}
     if importlib.util.find_spec("transformers"):
         from transformers import GPT2Config, GPT2LMHeadModel
@@ -58,13 +63,21 @@ def rows(s: Settings) -> list[dict]:
             peer = GPT2LMHeadModel(GPT2Config(vocab_size=VOCAB)).eval().to(device, dtype)
             peer.generation_config.eos_token_id = peer.generation_config.pad_token_id = VOCAB - 1
             calls[f"transformers, {name}"] = lambda m=peer: m.generate(start, max_new_tokens=n, min_new_tokens=n, do_sample=True, top_k=0)[0, -1].item()
-    calls["bandwidth"] = lambda m=torch.ones(2**28, device=device): m.sum().item()  # 1 GiB
-    seconds = dict(zip(calls, side_by_side(s.rounds, *calls.values(), warm_up=cuda)))
-    bandwidth = 2**30 / seconds.pop("bandwidth")
+    much, speeds = torch.ones(2**27, device=device), []  # 512 MiB, to be read
+
+    def read_memory():
+        for _ in range(5):
+            began = time.perf_counter()
+            much.sum().item()
+            speeds.append(much.nbytes / (time.perf_counter() - began))
+
+    seconds = dict(zip([*calls, ""], side_by_side(s.rounds, *calls.values(), read_memory, warm_up=cuda)))
+    bandwidth = statistics.median(speeds)
+    del seconds[""]
     rate = {name: n / taken for name, taken in seconds.items()}
-    found = [{"what": "memory bandwidth (a sum over 1 GiB)", "ours": bandwidth / 1e9, "unit": "GB/s"}]
+    found = [{"what": "memory bandwidth (a sum over 512 MiB)", "ours": bandwidth / 1e9, "unit": "GB/s"}]
     for name, model in models.items():
-        share = bytes_a_token(model, n, device) * rate[f"ours, {name}"] / bandwidth
+        share = bytes_a_token(model, name, n, device) * rate[f"ours, {name}"] / bandwidth
         row = {"what": f"one stream of {n:,} tokens, {name}: {share:.0%} of the bandwidth", "ours": rate[f"ours, {name}"], "unit": "tokens/s"}
         peers = [other for other in rate if other.startswith("transformers")]
         found += [row | {"other": other, "peer": rate[other]} for other in peers] or [row]
@@ -83,13 +96,13 @@ def rows(s: Settings) -> list[dict]:
     return found
 
 
-def bytes_a_token(model: GPT, n: int, device) -> int:
+def bytes_a_token(model: GPT, name: str, n: int, device) -> int:
     """What must be read for a token: all weights but the positions' once, and on average half of the cache's n positions."""
     c = model.config
-    tables = [model.transformer.wpe.weight] + ([model.transformer.wte.weight] if hasattr(model, "head") else [])
-    weights = sum(t.nbytes for t in [*model.parameters(), *model.buffers()]) - sum(t.nbytes for t in tables)
+    weights = 12 * c.n_layer * c.n_embd**2 + c.padded_vocab_size * c.n_embd
     cache = 2 * c.n_layer * c.n_embd * min(n, c.block_size) // 2
-    return weights + cache * (4 if device.type == "cpu" else model.transformer.wpe.weight.element_size())
+    wide = model.transformer.wpe.weight.element_size()
+    return weights * (1 if name == "int8" else wide) + cache * (4 if device.type == "cpu" else wide)
 
 
 def first_token() -> float:
@@ -109,8 +122,8 @@ def losses(folder: str) -> list[float]:
     path = checkpoint.find_checkpoint(folder)
     corpus = Corpus.open(checkpoint.facts(path)["data_dir"])
     found = []
-    for convert in (lambda m: m.bfloat16(), quantize_int8):
-        model, total = convert(checkpoint.load_pretrained(path)), 0.0
+    for quantize in ("none", "int8"):
+        model, total = for_cpu(checkpoint.load_pretrained(path), torch.bfloat16, quantize), 0.0
         x, y = map(torch.from_numpy, validation_windows(corpus.val, model.config.block_size))
         for rows in torch.arange(len(x)).split(8):
             logits = model(x[rows])[0].float()
