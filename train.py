@@ -63,6 +63,7 @@ class Settings:
     device: str = "auto"  # cpu, cuda, cuda:1, mps; auto: the best there is
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the products; weights are float32
     compile: bool = True  # torch.compile, where it works
+    gpu_memory: float = 0.0  # GB that may be used of a GPU, to leave room for others or try out a smaller card; 0: all
     checkpoint_activations: bool = False  # less memory for more time: compute each block again in the backward pass
     seed: int = 1337  # of the weights, the order of the text and the dropout
 
@@ -74,7 +75,7 @@ class Settings:
             if getattr(self, name) != "auto" and getattr(self, name) < 1:
                 raise UserError(f"--{name}={getattr(self, name)}: at least 1 is needed")
         for name in ("seed", "stride", "learning_rate", "adamw_learning_rate", "weight_decay", "grad_clip", "warmup_iters", "min_lr",
-                     "epochs", "max_iters", "max_tokens", "max_minutes", "patience"):  # fmt: skip
+                     "epochs", "max_iters", "max_tokens", "max_minutes", "patience", "gpu_memory"):  # fmt: skip
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"--{name}={getattr(self, name)}: 0 or more is needed")
         if self.n_embd % self.n_head:
@@ -119,6 +120,8 @@ def main(s: Settings) -> None:
     rank, world = join_processes()
     device = pick_device(s.device)
     dtype = pick_dtype(s.dtype, device)
+    if s.gpu_memory and device.type == "cuda":
+        torch.cuda.set_per_process_memory_fraction(min(1.0, s.gpu_memory * 1e9 / torch.cuda.get_device_properties(device).total_memory), device)
     out = Path(s.out_dir)
     corpus = Corpus.open(s.data_dir)
     resume_from = find_resume(s, out)
@@ -400,7 +403,7 @@ def largest_batch(s: Settings, config: GPTConfig, dtype: torch.dtype, device: to
     """--batch_size=auto: the settings with the largest micro-batch that is expected to fit, and as many windows a step as ever."""
     windows_a_step = 8 * s.gradient_accumulation_steps
     a_process = windows_a_step // world
-    free = free_memory(device)
+    free = min(free_memory(device), s.gpu_memory * 1e9 or math.inf)
     sizes = [n for n in range(1, a_process + 1) if a_process % n == 0]
     fitting = [n for n in sizes if expected_memory(s, config, dtype, n) <= 0.9 * free] if free else [n for n in sizes if n <= 8]
     batch_size = fitting[-1] if fitting else 1

@@ -47,4 +47,4 @@ if __name__ == "__main__":
     if len(sys.argv) == 3:
         step(sys.argv[1] == "1", sys.argv[2] == "1")
     else:
-        show(rows())
+        show(rows(), sys.argv[1].removeprefix("--json=") if len(sys.argv) == 2 else "")

@@ -1,6 +1,7 @@
 """Starting: the processor time of each script's --help, beyond Python's own. python bench/startup.py"""
 
 import statistics
+import sys
 
 from measure import process, show
 
@@ -14,4 +15,4 @@ def rows(rounds: int = 5) -> list[dict]:
 COMMANDS = {"python": ("-c", "pass"), **{name: (name, "--help") for name in ("prepare.py", "train.py", "sample.py", "evaluate.py")}}
 
 if __name__ == "__main__":
-    show(rows())
+    show(rows(), sys.argv[1].removeprefix("--json=") if len(sys.argv) == 2 else "")

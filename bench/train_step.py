@@ -30,11 +30,14 @@ settings = configure(Settings) if __name__ == "__main__" else None  # before the
 import importlib.util
 import statistics
 
+import numpy as np
 import torch
 from measure import load_nanogpt, show, side_by_side
 
+from dataset import Windows
 from machine import matmul_rate, pick_device, pick_dtype
 from model import GPT, GPTConfig
+from train import to_device
 
 VOCAB = 13317
 
@@ -87,11 +90,14 @@ def rows(s: Settings) -> list[dict]:
     seconds = dict(zip(steps, taken))
     rate, floor = B * T / seconds["ours"], statistics.median(floors)
     share = rate * GPT(GPTConfig(VOCAB, T)).flops_per_token() / floor
+    windows = Windows(np.zeros(8_000_000, dtype=np.uint16), T, seed=1)
+    (reading,) = side_by_side(50, lambda: [to_device(array, device) for array in windows.batch(0, B)])
     name = f"GPT-2 small, {B} x {T}, {str(dtype).removeprefix('torch.')}" + (", compiled" if s.compile else "")
     found = [
         {"what": f"matmul rate, {str(dtype).removeprefix('torch.')}", "ours": floor / 1e9, "unit": "GFLOP/s"},
         {"what": f"train step, {name}: {share:.0%} of the matmul rate", "ours": rate, "unit": "tokens/s"},
     ]
+    found.append({"what": f"reading a batch: {reading / seconds['ours']:.3%} of the step", "ours": reading * 1e3, "unit": "ms"})
     found += [{"what": "train step", "ours": rate, "unit": "tokens/s", "other": other, "peer": B * T / seconds[other]} for other in seconds if other != "ours"]
     if cuda:
         for other, step in steps.items():

@@ -1,0 +1,91 @@
+"""
+All measurements in one go: python bench/run.py --nanogpt=PATH --text=book.txt
+
+    python bench/run.py                                    what a CPU can say, some 25 minutes on two cores
+    python bench/run.py --suite=gpu --minutes=8            what needs a CUDA GPU: steps, memory within 8 GB, writing
+
+Runs each part as a process of its own, beside whichever peers are there (transformers if it can be imported, nanoGPT by --nanogpt), prints the table as
+docs/BENCHMARKS.md has it and writes it as JSON. A part for which no time is left is left out, and it says so.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from configurator import UserError, configure, run  # noqa: E402
+
+
+@dataclass
+class Settings:
+    suite: Literal["cpu", "gpu"] = "cpu"  # which parts
+    minutes: float = 60.0  # no longer than this
+    nanogpt: str = ""  # a checkout of nanoGPT to measure beside
+    text: str = ""  # a text file; empty: the classic that prepare.py fetches
+    vocab: str = ""  # a BERT vocabulary file
+    model: str = ""  # a trained run, for the loss with 8-bit weights
+    quick: bool = False  # few rounds and tokens: does everything run?
+    json: str = "bench.json"  # where the figures go
+
+
+settings = configure(Settings) if __name__ == "__main__" else None  # before the heavy imports: --help answers at once
+
+import json
+import subprocess
+import tempfile
+import time
+
+from measure import ROOT, table
+
+
+def parts(s: Settings) -> list[list[str]]:
+    """The commands, in the order of what is most worth knowing."""
+    nanogpt = [f"--nanogpt={Path(s.nanogpt).resolve()}"] if s.nanogpt else []
+    rounds, tokens = (["--rounds=1"], ["--tokens=20"]) if s.quick else ([], [])
+    model = [f"--model={s.model}"] if s.model else []
+    if s.suite == "gpu":
+        return [
+            ["train_step.py", *nanogpt, *rounds, "--compile"],
+            ["gpu_memory.py"],
+            ["sampling.py", *nanogpt, *rounds, *tokens, *model],
+            ["train_step.py", *nanogpt, *rounds],
+        ]
+    text = ([f"--text={Path(s.text).resolve()}"] if s.text else []) + ([f"--vocab={Path(s.vocab).resolve()}"] if s.vocab else [])
+    return [
+        ["startup.py"],
+        ["text.py", *text, *rounds],
+        ["train_step.py", *nanogpt, *rounds, *(["--block_size=64"] if s.quick else [])],
+        ["memory.py"],
+        ["sampling.py", *nanogpt, *rounds, *tokens, *model],
+    ]
+
+
+def main(s: Settings) -> None:
+    for path in filter(None, (s.nanogpt, s.text, s.vocab, s.model)):
+        if not Path(path).exists():
+            raise UserError(f"there is no {path}")
+    began, rows, machine = time.monotonic(), [], ""
+    with tempfile.TemporaryDirectory() as folder:
+        for command in parts(s):
+            print(f"{time.monotonic() - began:5.0f} s  {' '.join(command)}", file=sys.stderr, flush=True)
+            file = Path(folder) / "rows.json"
+            file.unlink(missing_ok=True)
+            left = 60 * s.minutes - (time.monotonic() - began)
+            try:
+                done = subprocess.run([sys.executable, str(ROOT / "bench" / command[0]), *command[1:], f"--json={file}"], stdout=subprocess.DEVNULL, timeout=max(1, left))
+                failed = f"left with status {done.returncode}" if done.returncode else ""
+            except subprocess.TimeoutExpired:
+                failed = "no time left"
+            if failed:
+                print(f"{command[0]} was not measured: {failed}", file=sys.stderr)
+                continue
+            found = json.loads(file.read_text(encoding="utf-8"))
+            machine, rows = found["machine"], rows + found["rows"]
+    print(f"{machine}\n\n{table(rows)}")
+    Path(s.json).write_text(json.dumps({"machine": machine, "rows": rows}, indent=2), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run(main, settings)
