@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -83,8 +84,16 @@ class Corpus:
         return hashlib.sha256(json.dumps(self.meta["sha256"], sort_keys=True).encode()).hexdigest()
 
     def bits_per_char(self, nats_per_token: float) -> float:
-        """Validation loss in nats a token -> bits a character of the original text, so that vocabularies compare."""
-        return nats_per_token / np.log(2) * self.meta["val_tokens"] / self.meta["val_characters"]
+        """Validation loss in nats a token -> bits a character of the original text, so that vocabularies compare.
+
+        An [UNK] is charged what it hides besides: any of Unicode's characters, 20 bits.
+        """
+        bits = nats_per_token / np.log(2) * self.meta["val_tokens"] + self._unknown * np.log2(0x110000 - 0x800)
+        return float(bits / self.meta["val_characters"])
+
+    @cached_property
+    def _unknown(self) -> int:
+        return int((self.val == self.tokenizer.unk).sum())
 
 
 class Windows:

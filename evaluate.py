@@ -50,9 +50,6 @@ from model import GPT, IGNORE
 from tokenizer import Tokenizer
 
 
-CODE_POINTS = 0x110000 - 0x800  # Unicode's, without surrogates
-
-
 def main(s: Settings) -> None:
     device = pick_device(s.device)
     dtype = pick_dtype(s.dtype, device)
@@ -66,8 +63,7 @@ def main(s: Settings) -> None:
     autocast = torch.autocast(device.type, dtype) if dtype != torch.float32 else nullcontext()
     with autocast:
         nats = held_out_nats(model, corpus.val, device)
-    hidden = int((corpus.val == tokenizer.unk).sum())  # characters of which the model need not say which they are: any in Unicode
-    bits = (nats + hidden * math.log(CODE_POINTS)) / math.log(2) / corpus.meta["val_characters"]
+    bits = corpus.bits_per_char(nats / corpus.meta["val_tokens"])
 
     samples = read_samples(Path(s.samples)) if s.samples else write_samples(model, tokenizer, s, device)
     held_out = [chapter for chapter in corpus.tokenizer.decode(corpus.val).split("[CLS]") if chapter]
@@ -109,7 +105,7 @@ def held_out_nats(model: GPT, ids: np.ndarray, device, batch_size: int = 8) -> f
 def write_samples(model: GPT, tokenizer: Tokenizer, s: Settings, device) -> list[str]:
     """Chapter beginnings, as sample.py writes them by default."""
     idx = torch.full((s.num_samples, 1), tokenizer.cls, device=device)
-    grammar = [torch.from_numpy(table).to(device) for table in tokenizer.grammar()]
+    grammar = [torch.from_numpy(table).to(device) for table in tokenizer.grammar(model.config.vocab_size)]
     ids = model.generate(idx, s.max_new_tokens, temperature=0.8, top_p=0.95, grammar=grammar, seed=s.seed)
     return [tokenizer.decode(row[1:].cpu().numpy()).replace("[CLS]", "\n") for row in ids]
 

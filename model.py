@@ -83,7 +83,9 @@ class CausalSelfAttention(nn.Module):
         mask = torch.ones(T, past + T, dtype=torch.bool, device=x.device).tril(past) if past and T > 1 else None
         dropout = self.dropout if self.training else 0.0
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=not past and T > 1)
-        y = y.transpose(1, 2).reshape(B, T, C).to(x.dtype)  # the heads side by side again
+        y = y.transpose(1, 2).reshape(B, T, C)  # the heads side by side again
+        if cache is not None:
+            y = y.to(x.dtype)
         return self.resid_dropout(self.c_proj(y))
 
 
@@ -169,12 +171,12 @@ class GPT(nn.Module):
         return 6 * matmul_weights + 12 * c.n_layer * c.n_embd * c.block_size
 
     def forward(self, idx: torch.Tensor, targets: torch.Tensor | None = None, cache: KVCache | None = None,
-                keep_logits: bool = True) -> tuple[torch.Tensor | None, torch.Tensor | None]:  # fmt: skip
+                keep_logits: bool = True, only_last: bool = False) -> tuple[torch.Tensor | None, torch.Tensor | None]:  # fmt: skip
         """Score every next token.
 
         idx: (B, T) token ids, T <= block_size. targets: (B, T) ids, IGNORE where not counted.
         cache: idx continues what the cache holds, and is added to it.
-        keep_logits=False, with targets: the loss alone, never holding all (B, T, V) logits.
+        keep_logits=False, with targets: the loss alone, never holding all (B, T, V) logits. only_last: logits (B, 1, V), the last's.
         Returns (logits (B, T, V) or None, mean loss in nats per token or None).
         Raises ValueError when the positions do not fit block_size.
         """
@@ -191,7 +193,7 @@ class GPT(nn.Module):
                 x = block(x, layer, cache)
         if cache is not None:
             cache.length += T
-        x = self.transformer.ln_f(x)
+        x = self.transformer.ln_f(x[:, -1:] if only_last else x)
         if targets is not None and not keep_logits:
             return None, chunked_cross_entropy(x, self.transformer.wte.weight, targets, self.config.vocab_size)
         logits = self.score(x)[..., : self.config.vocab_size]  # (B, T, V), padding rows sliced off
@@ -230,7 +232,7 @@ class GPT(nn.Module):
         cache = KVCache(self.config, B, min(block, ids.size(1)), dtype, device)
         begin = max(0, min(length) - block)  # where what the model has yet to read begins
         for t in range(min(length), ids.size(1)):
-            logits = self(ids[:, begin:t], cache=cache)[0][:, -1].float()  # (B, V)
+            logits = self(ids[:, begin:t], cache=cache, only_last=True)[0][:, 0].float()  # (B, V)
             if grammar is not None:
                 logits = logits.masked_fill(~grammar[0][state], -math.inf)
             seen = ids[:, max(0, t - repetition_window) if repetition_window else 0 : t]

@@ -53,19 +53,19 @@ class Muon(torch.optim.Optimizer):
             keep, rate = 1 - (1 - keep) * good, rate * good
         torch._foreach_lerp_(buffers, grads, 1 - momentum)
         update = torch.cat(torch._foreach_lerp(grads, buffers, momentum))  # Nesterov's look ahead, (all, rows, columns)
-        update = orthogonalize(update.to(self.dtype)).to(weights[0].dtype) * -rate
+        update = orthogonalize(update, self.dtype).to(update.dtype) * -rate
         torch._foreach_mul_(weights, keep)
         torch._foreach_add_(weights, update.split([len(w) for w in weights]))
 
 
-def orthogonalize(x: torch.Tensor) -> torch.Tensor:
+def orthogonalize(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """(n, rows, columns) -> the nearest matrices with orthogonal rows or columns, roughly: singular values of 0.7 to 1.2.
 
-    Five Newton-Schulz steps with the coefficients of the Muon post.
+    Five Newton-Schulz steps with the coefficients of the Muon post, in `dtype`.
     """
     if x.size(1) > x.size(2):
-        return orthogonalize(x.mT).mT
-    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+        return orthogonalize(x.mT, dtype).mT
+    x = (x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-12)).to(dtype)  # scaled first: gradients are too small for fp16
     a, b, c = 3.4445, -4.7750, 2.0315
     for _ in range(5):
         gram = x @ x.mT
@@ -115,7 +115,8 @@ class Optimizers:
             torch.nn.utils.clip_grads_with_norm_(self.params, clip, norm)
         for part in self.parts:
             part.found_inf, part.grad_scale = bad, None  # as GradScaler tells it to an optimizer; but the norm decides for all parts
-            part.step()
+            if bad.device.type != "mps" or not bad.item():  # (torch's AdamW does not look at it there)
+                part.step()
         if scaler.is_enabled():
             scaler.update()
         for p in self.params:

@@ -143,8 +143,9 @@ def plot_losses(metrics: list[dict], path: Path) -> None:
         axes.plot(steps, losses, color="tab:orange", marker="o", markersize=3, label="validation")
         best = min(held_out, key=lambda point: point[1])
         axes.plot(*best[:2], "*", color="tab:red", markersize=12, label=f"best: {best[1]:.3f}, {best[2]:.2f} bits/char, step {best[0]:,}")
-        ratio = bits[0] / losses[0]
-        right = axes.secondary_yaxis("right", functions=(lambda y: y * ratio, lambda y: y / ratio))
+        high = max(held_out, key=lambda point: point[1])  # bits are a line over nats: through two points, or one and the origin
+        slope = (high[2] - best[2]) / (high[1] - best[1]) if high[1] > best[1] else best[2] / best[1]
+        right = axes.secondary_yaxis("right", functions=(lambda y: best[2] + (y - best[1]) * slope, lambda y: best[1] + (y - best[2]) / slope))
         right.set_ylabel("bits per character (validation)")
     axes.set_title(path.parent.name)
     axes.set_xlabel("step")

@@ -101,7 +101,7 @@ def main(s: Settings) -> None:
     tokens, block = max(len(sample.ids) for sample in jobs), model.config.block_size
     if tokens > block:
         print(f"the start has {tokens:,} tokens, of which the model sees the last {block:,}", file=sys.stderr)
-    rows, began = rows_that_fit(model, s, device), time.perf_counter()
+    rows, began = rows_that_fit(model, device), time.perf_counter()
     for first in range(0, len(jobs), rows):
         batch = jobs[first : first + rows]
         try:
@@ -140,11 +140,13 @@ def read_starts(s: Settings) -> list[str]:
     return [line.rstrip("\r") for line in lines if line.strip()] or [""]
 
 
-def rows_that_fit(model: GPT, s: Settings, device: torch.device) -> int:
+def rows_that_fit(model: GPT, device: torch.device) -> int:
     """How many samples to write at once: what half of the free memory holds of caches and logits; 16 where the system does not tell."""
     c = model.config
-    cache = 2 * c.n_layer * c.n_embd * c.block_size * model.transformer.wpe.weight.element_size()
-    return max(1, free_memory(device) // 2 // (cache + 40 * c.vocab_size)) if free_memory(device) else 16
+    wide = 4 if device.type == "cpu" else model.transformer.wpe.weight.element_size()
+    cache = 2 * c.n_layer * c.n_embd * c.block_size * wide
+    activations = 40 * c.n_embd * c.block_size  # of one block, while the prompt is read
+    return max(1, free_memory(device) // 2 // (cache + activations + 40 * c.vocab_size)) if free_memory(device) else 16
 
 
 def write(model: GPT, tokenizer: Tokenizer, batch: list["Sample"], s: Settings, seed: int, first_row: int, screen: "Screen") -> None:
@@ -246,6 +248,10 @@ class Screen:
 # -- what stays --------------------------------------------------------------------------------------------------------------
 
 
+CHOICES = ("max_new_tokens", "stop", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "repetition_window")
+"""The settings that decide what is written."""
+
+
 def heading(number: int) -> str:
     """GPT2-Chinese's line over each sample."""
     return "=" * 40 + f" SAMPLE {number} " + "=" * 40
@@ -255,7 +261,7 @@ def record(sample: Sample, number: int, s: Settings, seed: int, folder: Path, fi
     """A sample as it is saved: a heading and the text, or one JSON object a line in a .jsonl file."""
     if not str(file).endswith(".jsonl"):
         return f"{heading(number)}\n{sample.text}\n"
-    chosen = ("max_new_tokens", "stop", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "repetition_window", "dtype", "quantize")
+    chosen = (*CHOICES, "dtype", "quantize")
     facts = {"prompt": sample.start, "text": sample.text, "sample": number, "seed": seed, "model": folder.as_posix()}
     return json.dumps({**facts, "settings": {name: asdict(s)[name] for name in chosen}}, ensure_ascii=False) + "\n"
 
@@ -274,7 +280,7 @@ HELP = """Enter writes on; what you type is added to the story (\\n: a line brea
 
 
 def together(model: GPT, tokenizer: Tokenizer, s: Settings, seed: int, file: str) -> None:
-    """The interactive loop. The story is a list of pieces, each a list of ids that was typed or written."""
+    """The interactive loop. The story is a list of pieces, each a list of ids that was typed or written; with --save it is kept at the end."""
     if hasattr(sys.stdin, "reconfigure"):
         sys.stdin.reconfigure(encoding="utf-8", errors="replace")
     print(HELP.format(file=file), file=sys.stderr)
@@ -286,10 +292,12 @@ def together(model: GPT, tokenizer: Tokenizer, s: Settings, seed: int, file: str
             line = input("\n> ")
         except (EOFError, KeyboardInterrupt):
             print()
-            return
+            line = "/quit"
         command, _, rest = line.strip().partition(" ")
         try:
             if command in ("/quit", "/exit"):
+                if s.save:
+                    append(file, spell(tokenizer, [i for piece in pieces for i in piece]) + "\n")
                 return
             elif command == "/help":
                 print(HELP.format(file=file))
@@ -299,6 +307,8 @@ def together(model: GPT, tokenizer: Tokenizer, s: Settings, seed: int, file: str
                 print(f"{len(story):,} characters added to {rest.strip() or file}")
             elif command == "/set":
                 name, _, value = rest.strip().replace("=", " ").partition(" ")
+                if name not in CHOICES:
+                    raise UserError(f"what can be set here: {' '.join(CHOICES)}")
                 s = with_setting(s, name, value.strip())
                 print(f"{name} is {getattr(s, name)}")
             elif command == "/undo":

@@ -130,6 +130,8 @@ def main(s: Settings) -> None:
 
     if resume_from:
         check_resume(state, s, corpus, resume_from)
+    if agree(state["step"], world) != -agree(-state["step"], world):
+        raise UserError(f"the processes would go on from different steps, this one from {state['step']:,}: {s.out_dir} must be the same for all")
     model = build_model(s, corpus, resume_from).to(device)
     model.checkpoint_activations = s.checkpoint_activations
     if s.batch_size == "auto":
@@ -143,8 +145,9 @@ def main(s: Settings) -> None:
     windows_a_step = s.batch_size * s.gradient_accumulation_steps
     tokens_a_step = windows_a_step * s.block_size
     if resume_from:
-        optimizers.load_state_dict(state["optimizers"])
-        scaler.load_state_dict(state["scaler"])
+        optimizers.load_state_dict(state.pop("optimizers"))
+        if state["scaler"] and scaler.is_enabled():
+            scaler.load_state_dict(state["scaler"])
         set_random_state(state["random"], rank)
 
     log = RunLog(out if rank == 0 else None, first_step=state["step"])
@@ -173,10 +176,10 @@ def main(s: Settings) -> None:
         """This process's micro-batch of the step, on the device: x, y (batch_size, block_size)."""
         return tuple(to_device(array, device) for array in windows.batch(state["windows"] + (micro * world + rank) * s.batch_size, s.batch_size))
 
-    def report(at: int, tokens: int, rate: float, figures: torch.Tensor) -> None:
+    def report(at: int, tokens: int, rate: float, figures) -> None:
         """Log a step that the device has done. Raises UserError when steps are only skipped."""
         nonlocal last_log
-        loss, grad_norm, in_a_row, skipped = figures.tolist()
+        loss, grad_norm, in_a_row, skipped = figures()
         if in_a_row:
             log.say(f"step {at:,} was skipped: loss {loss}, gradient {grad_norm} (skipped so far: {skipped:.0f})")
         if in_a_row >= 10:
@@ -203,7 +206,7 @@ def main(s: Settings) -> None:
         log.flush()  # so that what a kill takes is logged again
         if rank == 0:
             facts = {"step": step, "data_dir": s.data_dir, **facts}
-            whole = {**state, "step": step, "seconds": seconds(), "optimizers": optimizers.state_dict(), "scaler": scaler.state_dict(),
+            whole = {**state, "format": FORMAT, "step": step, "seconds": seconds(), "optimizers": optimizers.state_dict(), "scaler": scaler.state_dict(),
                      "random": everyone, "corpus": corpus.fingerprint, "settings": asdict(s)}  # fmt: skip
             save(out, model, corpus.tokenizer, whole, facts, s.keep_last)
 
@@ -237,7 +240,7 @@ def main(s: Settings) -> None:
 
         if done:
             report(*done)  # waits for the last step while this one is queued, so that a GPU never idles
-        done = step, tokens, rate, torch.stack((loss, grad_norm, optimizers.in_a_row, optimizers.skipped))
+        done = step, tokens, rate, read_later(torch.stack((loss, grad_norm, optimizers.in_a_row, optimizers.skipped)))
         looking = step % s.eval_interval == 0 or progress >= 1
         if looking or device.type == "cpu":
             report(*done)
@@ -291,7 +294,8 @@ def join_processes() -> tuple[int, int]:
     """This process's rank and how many there are, as torchrun tells by the environment."""
     if "RANK" not in os.environ:
         return 0, 1
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")  # gloo: so that `agree` waits for no GPU
+    on_gpus = torch.cuda.is_available() and dist.is_nccl_available()  # (Windows has no NCCL)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo")  # gloo: so that `agree` waits for no GPU
     return dist.get_rank(), dist.get_world_size()
 
 
@@ -342,7 +346,13 @@ def build_model(s: Settings, corpus: Corpus, resume_from: Path | None) -> GPT:
     return model
 
 
+FORMAT = 2  # of trainer_state.pt
+
+
 def check_resume(state: dict, s: Settings, corpus: Corpus, resume_from: Path) -> None:
+    """Raises UserError, naming the difference, where a run cannot go on as it was."""
+    if state.get("format") != FORMAT:
+        raise UserError(f"{resume_from} was saved by another version of train.py. Its weights can start a new run: --init_from={resume_from.as_posix()}")
     if state["corpus"] != corpus.fingerprint:
         raise UserError(
             f"{resume_from} was trained on another text than is in {s.data_dir} now."
@@ -403,7 +413,7 @@ def largest_batch(s: Settings, config: GPTConfig, dtype: torch.dtype, device: to
     """--batch_size=auto: the settings with the largest micro-batch that is expected to fit, and as many windows a step as ever."""
     windows_a_step = 8 * s.gradient_accumulation_steps
     a_process = windows_a_step // world
-    free = min(free_memory(device), s.gpu_memory * 1e9 or math.inf)
+    free = -agree(-min(free_memory(device), s.gpu_memory * 1e9 or math.inf), world) / (world if device.type == "cpu" else 1)
     sizes = [n for n in range(1, a_process + 1) if a_process % n == 0]
     fitting = [n for n in sizes if expected_memory(s, config, dtype, n) <= 0.9 * free] if free else [n for n in sizes if n <= 8]
     batch_size = fitting[-1] if fitting else 1
@@ -451,9 +461,23 @@ def learning_rate(s: Settings, step: int, progress: float) -> float:
 
 
 def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Copied without waiting, where that is possible."""
-    t = torch.from_numpy(array)
+    """Copied without waiting, where that is possible. (Only whole rows can be, so a view with gaps is copied first.)"""
+    t = torch.from_numpy(np.ascontiguousarray(array))
     return t.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else t.to(device)
+
+
+def read_later(values: torch.Tensor):
+    """Start to fetch some numbers. Returns a function that gives them as a list, waiting for them but for nothing that was queued after."""
+    if values.device.type != "cuda":
+        return values.tolist
+    copy, arrived = values.to("cpu", non_blocking=True), torch.cuda.Event()
+    arrived.record()
+
+    def read() -> list[float]:
+        arrived.synchronize()
+        return copy.tolist()
+
+    return read
 
 
 def reduce_mean(value: torch.Tensor, world: int) -> torch.Tensor:
@@ -515,7 +539,7 @@ def write_sample(model: GPT, corpus: Corpus, length: int, device) -> str:
     """What the model writes at the start of a chapter."""
     tokenizer = corpus.tokenizer
     start = torch.tensor([[tokenizer.cls]], device=device)
-    grammar = [torch.from_numpy(table).to(device) for table in tokenizer.grammar()]
+    grammar = [torch.from_numpy(table).to(device) for table in tokenizer.grammar(model.config.vocab_size)]
     ids = model.eval().generate(start, length, temperature=0.8, top_p=0.95, grammar=grammar, seed=0)
     return tokenizer.decode(ids[0, 1:].cpu().numpy()).replace("[CLS]", "\n").strip()
 
@@ -526,6 +550,8 @@ def save(out: Path, model: GPT, tokenizer: Tokenizer, state: dict, facts: dict, 
     Raises UserError when the disk is full or fails; the checkpoints before stay whole.
     """
     folder = out / f"ckpt-{state['step']:08d}"
+    for leftover in out.glob(".ckpt-*"):  # of a process that was killed while saving or deleting
+        shutil.rmtree(leftover, ignore_errors=True)
     if not folder.exists():
         try:
             checkpoint.save_pretrained(model, folder, tokenizer, state, facts)

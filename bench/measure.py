@@ -63,7 +63,7 @@ def table(rows: list[dict]) -> str:
     for row in rows:
         other = ratio = ""
         if "peer" in row:
-            better = row["peer"] / row["ours"] if row["unit"] in ("s", "min", "MiB", "") else row["ours"] / row["peer"]
+            better = row["peer"] / row["ours"] if row["unit"] in ("s", "ms", "min", "MiB", "nats/token", "") else row["ours"] / row["peer"]
             other, ratio = f"{row['other']}: {row['peer']:,.4g}", f"{better:.2f}"
         lines.append(f"| {row['what']} | {row['ours']:,.4g} {row['unit']} | {other} | {ratio} |")
     return "\n".join(lines)

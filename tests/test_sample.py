@@ -201,9 +201,10 @@ def test_batches_are_as_large_as_memory_holds(tiny, monkeypatch):
     import sample
 
     tokenizer, model = tiny
-    for free, rows in ((10**6, 12), (0, 16), (1, 1)):
+    cache = 2 * 2 * 32 * 32 * 4  # keys and values of 2 layers, 32 wide, 32 positions, fp32
+    for free, least, most in ((200 * cache, 10, 99), (0, 16, 16), (1, 1, 1)):
         monkeypatch.setattr(sample, "free_memory", lambda device: free)
-        assert rows_that_fit(model, Settings(), torch.device("cpu")) == pytest.approx(rows, abs=8)
+        assert least <= rows_that_fit(model, torch.device("cpu")) <= most
 
 
 def test_json_lines_say_how_a_sample_was_made(workplace, tmp_path):
@@ -264,13 +265,20 @@ def test_together(workplace, tmp_path):
 def test_together_settings_change_and_mistakes_do_not_end_it(workplace):
     done = talk(workplace, "/set top_p 0.5", "/set top_p 7", "/set no 1", "/set temperature=0", "/set max_new_tokens 5", "/help", "")
     assert "top_p is 0.5" in done.stdout and "temperature is 0.0" in done.stdout
-    assert "probability above 0" in done.stderr and "there is no setting 'no'" in done.stderr
+    assert "probability above 0" in done.stderr and "what can be set here: max_new_tokens" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_temperature_0_in_together_is_greedy(workplace):
-    outs = [talk(workplace, "", "/retry", arguments=["--start=却说", "--temperature=0"]).stdout for _ in range(2)]
-    assert outs[0] == outs[1]
+def test_retry_writes_otherwise_and_at_temperature_0_the_same(workplace):
+    for temperature, same in (("0", True), ("0.8", False)):
+        out = talk(workplace, "", "/retry", arguments=["--start=却说", f"--temperature={temperature}"]).stdout
+        first, again = (piece.strip() for piece in out.split("> ")[1:3])
+        assert (first == again) == same, (first, again)
+
+
+def test_together_saves_at_the_end_when_asked_to(workplace, tmp_path):
+    talk(workplace, "", arguments=["--start=却说老道", f"--save={tmp_path / 's.txt'}"])
+    assert (tmp_path / "s.txt").read_text(encoding="utf-8").startswith("却说老道")
 
 
 def test_a_transformers_folder_with_a_bert_vocabulary(tmp_path):

@@ -37,7 +37,7 @@ def whole(workplace):
 
 def start(workplace, name, *arguments):
     command = [sys.executable, str(ROOT / "train.py"), *LONG, f"--out_dir=out/{name}", *arguments]
-    return subprocess.Popen(command, cwd=workplace, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(command, cwd=workplace, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8")
 
 
 def wait_for_checkpoint(run, step):
@@ -103,6 +103,7 @@ def test_killed_and_resumed_is_the_same_to_the_bit(whole, workplace):
     assert weights(workplace / "out/killed") == weights(whole)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_asked_to_stop_it_saves_and_goes_on_later(whole, workplace, number):
     name = f"stopped-{int(number)}"
@@ -133,7 +134,7 @@ def test_killed_at_twenty_random_moments_it_is_the_same_to_the_bit(workplace):
         del state["seconds"], state["settings"]
     assert same(*states)
     assert curve(unlucky, "val_loss") == curve(calm, "val_loss") and len(curve(calm, "val_loss")) == 30
-    assert not [path for path in unlucky.iterdir() if path.name.endswith(".writing")]
+    assert not [path for path in unlucky.iterdir() if path.name.startswith(".ckpt")], "what kills left half done is gone"
 
 
 def same(a, b) -> bool:
@@ -219,7 +220,7 @@ SHARED = [*LONG, "--gradient_accumulation_steps=2", "--batch_size=4", "--dropout
 
 def torchrun(workplace, *arguments):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(ROOT / "train.py"), *arguments]
-    return subprocess.Popen(command, cwd=workplace, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(command, cwd=workplace, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8")
 
 
 def test_two_processes_train_as_one_and_either_goes_on_where_the_other_stopped(workplace):
@@ -243,7 +244,7 @@ def test_two_processes_train_as_one_and_either_goes_on_where_the_other_stopped(w
 def test_one_process_s_death_ends_all(workplace):
     process = torchrun(workplace, *SHARED, "--out_dir=out/mortal", "--max_iters=100000")
     wait_for_checkpoint(workplace / "out/mortal", 10)
-    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True).stdout.split()
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
     os.kill(int(children[-1]), signal.SIGKILL)
     output, _ = process.communicate(timeout=120)
     assert process.returncode and "SIGKILL" in output
@@ -309,7 +310,7 @@ def test_another_text_is_refused(whole, workplace):
 def test_a_gpu_recipe_on_a_cpu_says_how_long_and_names_the_other(workplace):
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "train.py"), *TINY, "--epochs=1e8", "--out_dir=out/endless"],
-        cwd=workplace, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        cwd=workplace, stdout=subprocess.PIPE, encoding="utf-8", env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     lines = [process.stdout.readline() for _ in range(6)]
     process.kill()
@@ -393,9 +394,10 @@ def test_expected_memory_counts_what_autograd_keeps(again):
 @pytest.mark.parametrize("gigabytes, batch_size", [(2, 1), (3, 2), (5.2, 8), (24, 32), (0, 8)])
 def test_the_largest_batch_that_fits_keeps_the_step(monkeypatch, gigabytes, batch_size):
     monkeypatch.setattr(train, "free_memory", lambda device: int(gigabytes * 1e9))
-    s = largest_batch(Settings(max_iters=1, batch_size="auto"), SMALL, torch.bfloat16, torch.device("cpu"), world=1)
+    monkeypatch.setattr(train, "agree", lambda value, world: value)
+    s = largest_batch(Settings(max_iters=1, batch_size="auto"), SMALL, torch.bfloat16, torch.device("cuda"), world=1)
     assert s.batch_size == batch_size and s.batch_size * s.gradient_accumulation_steps == 32
-    two = largest_batch(Settings(max_iters=1, batch_size="auto"), SMALL, torch.bfloat16, torch.device("cpu"), world=2)
+    two = largest_batch(Settings(max_iters=1, batch_size="auto"), SMALL, torch.bfloat16, torch.device("cuda"), world=2)
     assert two.batch_size == min(batch_size, 16) and two.gradient_accumulation_steps % 2 == 0
 
 
