@@ -67,8 +67,9 @@ def main(s: Settings) -> None:
 
     samples = read_samples(Path(s.samples)) if s.samples else write_samples(model, tokenizer, s, device)
     held_out = [chapter for chapter in corpus.tokenizer.decode(corpus.val).split("[CLS]") if chapter]
-    length = max(200, max(map(len, samples)))
-    book = [chapter[:length] for chapter in held_out][: len(samples)]  # as many and as long: distinct-n falls with length
+    length = max(200, max(map(len, samples)))  # as many pieces, and as long: distinct-n falls with length
+    pieces = [chapter[i : i + length] for chapter in held_out for i in range(0, max(1, len(chapter) - length + 1), length)]
+    book = [pieces[i] for i in sorted({round(i) for i in np.linspace(0, len(pieces) - 1, len(samples))})]
     training = corpus.tokenizer.decode(corpus.train)
     figures = {"samples": judge(samples, training), "held-out text": judge(book, training)}
     result = {"model": folder.as_posix(), "bits_per_char": bits, **figures}

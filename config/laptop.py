@@ -12,7 +12,7 @@ gradient_accumulation_steps = 1
 max_minutes = 4.7
 epochs = 5  # a faster machine ends earlier: after that the book is only learned by heart
 
-learning_rate = 8e-3
+learning_rate = 12e-3
 adamw_learning_rate = 6e-3
 weight_decay = 0.2
 warmup_iters = 50
