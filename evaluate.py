@@ -112,13 +112,18 @@ def write_samples(model: GPT, tokenizer: Tokenizer, s: Settings, device) -> list
 
 
 def read_samples(path: Path) -> list[str]:
-    """The texts under the `==== SAMPLE n ====` lines of a file; a file without such lines is one sample."""
+    """The texts that sample.py saved: under `==== SAMPLE n ====` lines, or as JSON lines. A file of neither kind is one sample."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"cannot read {path}: byte {error.start} is not UTF-8") from None
+    if path.suffix == ".jsonl":
+        try:
+            return [json.loads(line)["text"] for line in text.splitlines() if line.strip()]
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{path} is not what sample.py --save writes: a line is no JSON object with a text") from None
     samples = [sample.strip() for sample in re.split(r"^=+ SAMPLE \d+ =+$", text, flags=re.MULTILINE)]
     samples = [sample for sample in samples if sample]
     if not samples:

@@ -9,6 +9,7 @@ A torch that is installed already (a CUDA build, say) is used, not replaced. Sta
 """
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -35,15 +36,22 @@ def main():
     cuda = ask("import torch; print(torch.cuda.is_available())") == "True"
     if not cuda and shutil.which("nvidia-smi"):
         say("There is an NVIDIA GPU here, but this torch cannot use it. pytorch.org (Get started) has the command that")
-        say("installs a CUDA build; run it with %s -m pip, then run this again." % PYTHON.relative_to(HERE))
+        say("installs a CUDA build; run it with %s -m pip and --force-reinstall added, then run this again." % PYTHON.relative_to(HERE))
     meta = HERE / "data/novel/meta.json"
-    if meta.exists() and meta.stat().st_mtime >= max(path.stat().st_mtime for path in meta.parent.iterdir()):
+    if meta.exists() and not newer_texts(meta):
         say("data/novel is prepared already. (python prepare.py prepares it anew.)")
     else:
         run("prepare.py")
     name = "novel" if cuda else "laptop"
     run("train.py", f"config/{name}.py", "--resume")  # from the start, from where it stopped, or done already
     run("sample.py", f"--model=out/{name}")
+
+
+def newer_texts(meta: Path) -> bool:
+    """Is there a text beside meta.json that it does not know, or that is newer than it?"""
+    known = [source["path"] for source in json.loads(meta.read_text(encoding="utf-8"))["sources"]]
+    texts = [path for path in meta.parent.iterdir() if path.name not in ("train.bin", "val.bin", "vocab.txt", "meta.json") and not path.name.startswith(".")]
+    return any(path.stat().st_mtime > meta.stat().st_mtime or not any(path.name in name for name in known) for path in texts)
 
 
 def install(requirements: str) -> None:

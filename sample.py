@@ -38,7 +38,7 @@ class Settings:
     # the machine
     device: str = "auto"  # cpu, cuda, cuda:1, mps; auto: the best there is
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of weights and products; auto: 16 bits where they are fast
-    quantize: Literal["none", "int8"] = "none"  # int8: weights of 8 bits, the fastest on a CPU, with a quarter of the memory
+    quantize: Literal["none", "int8"] = "none"  # int8: weights of 8 bits, for a CPU: the fastest for one text, in a quarter of the memory
 
     def __post_init__(self):
         for name, fits, what in (

@@ -14,4 +14,4 @@ gradient_accumulation_steps = 4
 epochs = 10
 
 warmup_iters = 100
-eval_interval = 250
+eval_interval = 100  # also how often it saves

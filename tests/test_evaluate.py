@@ -9,7 +9,7 @@ from conftest import script
 
 import checkpoint
 from dataset import Corpus
-from evaluate import balanced, copied_runs, held_out_nats, judge
+from evaluate import balanced, copied_runs, held_out_nats, judge, read_samples
 
 
 def brute_force(texts, training, n):
@@ -64,6 +64,9 @@ def test_the_table_and_the_json(workplace, tmp_path):
     book = Corpus.open(workplace / "data/novel")
     copied = book.tokenizer.decode(book.train[1:60])
     (tmp_path / "s.txt").write_text(f"==== SAMPLE 1 ====\n{copied}\n==== SAMPLE 2 ====\n不相干的话\n", encoding="utf-8")
+    lines = [json.dumps({"text": text}) for text in (copied, "不相干的话")]
+    (tmp_path / "s.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert read_samples(tmp_path / "s.jsonl") == [text.strip() for text in read_samples(tmp_path / "s.txt")] == [copied, "不相干的话"]
     result = json.loads(script("evaluate.py", *base, f"--samples={tmp_path / 's.txt'}", "--json", cwd=workplace).stdout)
     assert result["samples"]["texts"] == 2 and result["samples"]["longest copied run"] >= 58
     assert 0 < result["bits_per_char"] < math.log2(book.tokenizer.vocab_size)

@@ -1,7 +1,10 @@
 """The whole stack at once: text -> bins -> training -> checkpoint -> writing, against a continuation that is known."""
 
+import re
+
 import pytest
-from conftest import script
+import torch
+from conftest import ROOT, script, story
 
 import checkpoint
 
@@ -44,3 +47,25 @@ def test_transformers_goes_on_in_the_same_words(learned):
     folder = checkpoint.find_checkpoint(learned / "out/golden")
     text = pipeline("text-generation", model=str(folder))("却说阿青行至", max_new_tokens=50, do_sample=False)[0]["generated_text"]
     assert PASSAGE.startswith(text.strip()) and len(text) > 50
+
+
+def test_the_walk_through_the_house_can_be_walked(tmp_path, monkeypatch):
+    """docs/WALK.md, line by line, on another text and a model that has hardly learned: it runs, and what it says is True is."""
+    (tmp_path / "data/novel").mkdir(parents=True)
+    (tmp_path / "data/novel/book.txt").write_text(story() + "却说孔明曰" * 5, encoding="utf-8")
+    script("prepare.py", cwd=tmp_path)
+    script("train.py", ROOT / "config/laptop.py", "--max_minutes=0", "--epochs=0", "--max_iters=1", "--batch_size=1", "--device=cpu", "--sample_tokens=1", cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^    >>> (.*(?:\n    \.\.\. .*)*)(?:\n    (?!>>>)(.*))?", (ROOT / "docs/WALK.md").read_text(encoding="utf-8"), re.MULTILINE)
+    names, truths = {}, 0
+    for code, shown in blocks:
+        code = code.replace("\n    ... ", "\n")
+        try:
+            value = eval(code, names)
+        except SyntaxError:
+            exec(code, names)
+            continue
+        assert shown != "True" or value is True, code
+        truths += shown == "True"
+    torch.set_grad_enabled(True)
+    assert truths == 3
