@@ -108,7 +108,7 @@ def write_samples(model: GPT, tokenizer: Tokenizer, s: Settings, device) -> list
     idx = torch.full((s.num_samples, 1), tokenizer.cls, device=device)
     grammar = [torch.from_numpy(table).to(device) for table in tokenizer.grammar(model.config.vocab_size)]
     ids = model.generate(idx, s.max_new_tokens, temperature=0.8, top_p=0.95, grammar=grammar, seed=s.seed)
-    return [tokenizer.decode(row[1:].cpu().numpy()).replace("[CLS]", "\n") for row in ids]
+    return [tokenizer.decode(row[1:].cpu().numpy()).replace("[CLS]", "\n").rstrip("\ufffd") for row in ids]  # the end can cut a character
 
 
 def read_samples(path: Path) -> list[str]:

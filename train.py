@@ -541,7 +541,7 @@ def write_sample(model: GPT, corpus: Corpus, length: int, device) -> str:
     start = torch.tensor([[tokenizer.cls]], device=device)
     grammar = [torch.from_numpy(table).to(device) for table in tokenizer.grammar(model.config.vocab_size)]
     ids = model.eval().generate(start, length, temperature=0.8, top_p=0.95, grammar=grammar, seed=0)
-    return tokenizer.decode(ids[0, 1:].cpu().numpy()).replace("[CLS]", "\n").strip()
+    return tokenizer.decode(ids[0, 1:].cpu().numpy()).replace("[CLS]", "\n").rstrip("\ufffd").strip()  # the end can cut a character
 
 
 def save(out: Path, model: GPT, tokenizer: Tokenizer, state: dict, facts: dict, keep_last: int) -> None:
