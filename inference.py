@@ -83,5 +83,5 @@ def can_pack(dtype: torch.dtype) -> bool:
         layer, x = nn.Linear(64, 32).to(dtype), torch.ones(3, 64, dtype=dtype)
         with torch.inference_mode():
             return torch.allclose(PackedLinear(layer.weight.detach(), layer.bias.detach())(x), layer(x), rtol=0.02, atol=0.02)
-    except (RuntimeError, AttributeError, NotImplementedError):  # a torch without oneDNN, or another processor
+    except (RuntimeError, AttributeError):  # a torch without oneDNN, or another processor
         return False

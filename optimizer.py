@@ -4,7 +4,7 @@ The update: Muon for the blocks' matrices with AdamW for the rest, or AdamW for 
     optimizers = Optimizers(model, settings, dtype)
     norm = optimizers.step(loss, scaler, clip=1.0)
 
-A step whose loss or gradient is NaN or infinite changes nothing and is counted. Nothing here makes the host wait for a GPU.
+A step whose loss or gradient is NaN or infinite changes nothing and is counted. Nothing here makes the host wait for a CUDA GPU.
 """
 
 import math

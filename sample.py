@@ -97,7 +97,7 @@ def main(s: Settings) -> None:
     if s.interactive:
         return together(model, tokenizer, s, seed, file or "story.txt")
 
-    jobs = [Sample(tokenizer, start, s, number) for start in starts for number in range(s.num_samples)]
+    jobs = [Sample(tokenizer, start, s) for start in starts for _ in range(s.num_samples)]
     tokens, block = max(len(sample.ids) for sample in jobs), model.config.block_size
     if tokens > block:
         print(f"the start has {tokens:,} tokens, of which the model sees the last {block:,}", file=sys.stderr)
@@ -179,7 +179,7 @@ def write(model: GPT, tokenizer: Tokenizer, batch: list["Sample"], s: Settings, 
 class Sample:
     """One text as it is written: ids in, whole characters out."""
 
-    def __init__(self, tokenizer: Tokenizer, start: str, s: Settings, number: int = 0):
+    def __init__(self, tokenizer: Tokenizer, start: str, s: Settings):
         """start: the prompt; "" starts a chapter. Raises UserError when the vocabulary holds nothing of it."""
         try:
             self.ids = tokenizer.encode_lines(start or "[CLS]").tolist()
@@ -187,7 +187,7 @@ class Sample:
             raise UserError(f"--start={start!r} is not valid text") from None
         if not self.ids:
             raise UserError(f"--start={start!r} is nothing to this vocabulary")
-        self.tokenizer, self.stop, self.limit, self.number = tokenizer, s.stop, s.max_new_tokens, number
+        self.tokenizer, self.stop, self.limit = tokenizer, s.stop, s.max_new_tokens
         self.start, self.text = start, start.replace("[CLS]", "").replace("[SEP]", "\n")
         self.from_here, self.written, self.done = len(self.text), 0, False
         self.held = []  # bytes that are no character yet
