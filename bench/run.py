@@ -39,6 +39,8 @@ import time
 
 from measure import ROOT, table
 
+from machine import pick_device
+
 
 def parts(s: Settings) -> list[list[str]]:
     """The commands, in the order of what is most worth knowing."""
@@ -66,6 +68,8 @@ def main(s: Settings) -> None:
     for path in filter(None, (s.nanogpt, s.text, s.vocab, s.model)):
         if not Path(path).exists():
             raise UserError(f"there is no {path}")
+    if s.suite == "gpu" and pick_device().type != "cuda":
+        raise UserError("--suite=gpu needs a CUDA GPU, and torch sees none here")
     began, rows, machine = time.monotonic(), [], ""
     with tempfile.TemporaryDirectory() as folder:
         for command in parts(s):
