@@ -1,18 +1,39 @@
 """
-A model made ready to write on a CPU, where the time of a token is the time to read all weights once:
+A model made ready to write, where the time of a token is the time to read all weights once, and what comes on top of that:
 
-    model = for_cpu(load_pretrained("out/novel"), torch.bfloat16)               # weights in the order in which oneDNN reads them
-    model = for_cpu(load_pretrained("out/novel"), torch.bfloat16, "int8")       # weights of 8 bits, a scale a row
+    model = for_writing(load_pretrained("out/novel"), device, torch.bfloat16)               # the fastest way there is on the device
+    model = for_writing(load_pretrained("out/novel"), device, torch.bfloat16, "int8")       # on a CPU: weights of 8 bits, a scale a row
 
-It can be sampled from and scored, but not trained or saved. docs/BENCHMARKS.md has what each is worth.
+On a CPU the weights are stored in the order in which oneDNN reads them; on a CUDA GPU the step of one token is a CUDA graph. Such a model can be
+sampled from and scored, but not trained or saved. docs/BENCHMARKS.md has what each is worth.
 """
 
+import math
+import warnings
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
 import torch.nn as nn
 
-from model import GPT
+from model import GPT, GPTConfig, KVCache
+
+
+def for_writing(model: GPT, device: torch.device, dtype: torch.dtype, quantize: str = "none") -> GPT:
+    """The model on the device, in eval mode; the one given is used up. dtype: of weights and products; quantize: none, or int8 (on a CPU, with bf16
+    for the rest). Where a fast way cannot be had, the model is the plain one."""
+    if quantize == "int8":
+        model = WritingGPT(model, Int8Linear).bfloat16()
+    else:
+        model = model.to(device, dtype)
+        if device.type == "cpu" and can_pack(dtype):
+            model = WritingGPT(model, PackedLinear)
+        elif device.type == "cuda" and can_record(device, dtype):
+            model = RecordedGPT(model)
+    return model.eval()
+
+
+# -- on a CPU: weights that are read fast --------------------------------------------------------------------------------------
 
 
 class PackedLinear(nn.Module):
@@ -64,18 +85,6 @@ class WritingGPT(GPT):
         return self.head(x)
 
 
-def for_cpu(model: GPT, dtype: torch.dtype, quantize: str = "none") -> GPT:
-    """The model for writing on a CPU, in eval mode; the one given is used up. dtype: of weights and products; quantize: none, int8
-    (with bf16 for the rest). Where oneDNN's layout cannot be had, the model is the plain one."""
-    if quantize == "int8":
-        model = WritingGPT(model, Int8Linear).bfloat16()
-    else:
-        model = model.to(dtype)
-        if can_pack(dtype):
-            model = WritingGPT(model, PackedLinear)
-    return model.eval()
-
-
 @lru_cache
 def can_pack(dtype: torch.dtype) -> bool:
     """Does PackedLinear work here, as the plain layer does?"""
@@ -85,3 +94,114 @@ def can_pack(dtype: torch.dtype) -> bool:
             return torch.allclose(PackedLinear(layer.weight.detach(), layer.bias.detach())(x), layer(x), rtol=0.02, atol=0.02)
     except (RuntimeError, AttributeError):  # a torch without oneDNN, or another processor
         return False
+
+
+# -- on a CUDA GPU: a step that is launched as a whole -------------------------------------------------------------------------
+
+
+class StaticCache(KVCache):
+    """A cache whose step of one token is the same work on the same memory every time, as a recording has to be.
+
+    Where the token goes is read from a tensor, and attention looks at the first `reach` positions, those not yet filled hidden by a mask. Pieces
+    of more tokens (the prompt, and the half window that is read again) go the plain way.
+    """
+
+    STEP = 128  # reach grows by so many positions, with a recording for each: less to read than always the whole buffer
+
+    def __init__(self, config: GPTConfig, batch_size: int, max_length: int, dtype=torch.float32, device="cpu"):
+        super().__init__(config, batch_size, -(-max_length // self.STEP) * self.STEP, dtype, device)
+        self.kv.zero_()  # what is hidden is multiplied by 0, which must not meet a NaN
+        self.token = torch.zeros(batch_size, 1, dtype=torch.long, device=device)
+        self.position = torch.zeros(1, dtype=torch.long, device=device)
+        self.reach, self.recordings = 0, {}  # reach -> recording
+
+    def positions(self, T: int) -> torch.Tensor:
+        return self.position if T == 1 else super().positions(T)
+
+    def append(self, layer: int, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        if k.size(2) > 1:
+            return super().append(layer, k, v)
+        if layer == 0:  # the mask of all layers, (1, reach): in numbers, which attention would turn it into each time
+            later = torch.arange(self.reach, device=k.device) > self.position
+            self.mask = torch.zeros(self.reach, dtype=self.kv.dtype, device=k.device).masked_fill(later, -math.inf)[None]
+        self.kv[layer].index_copy_(3, self.position, torch.stack((k, v)).to(self.kv.dtype))
+        return *self.kv[layer, :, :, :, : self.reach], self.mask
+
+
+class RecordedGPT(GPT):
+    """A GPT that records its step of one token and then plays it back: one launch in place of some hundred and fifty (GPT-2 small), for one text
+    more work for the processor than what they launch is for the GPU."""
+
+    Cache = StaticCache
+
+    def __init__(self, model: GPT, record: Callable | None = None):
+        """record(step): calls the step as often as it likes, and returns a function that does the same work and returns the same tensor, filled anew."""
+        nn.Module.__init__(self)
+        self.config, self.checkpoint_activations, self.transformer = model.config, False, model.transformer
+        self.record = record or cuda_graph
+
+    def forward(self, idx: torch.Tensor, targets=None, cache: StaticCache | None = None, **settings):
+        """GPT's. The logits of a single token with a cache are valid until the next call."""
+        if cache is None or idx.size(1) > 1 or cache.length == self.config.block_size:
+            return super().forward(idx, targets, cache, **settings)
+        past = cache.length
+        cache.token.copy_(idx)
+        cache.position.fill_(past)
+        cache.reach = (past // cache.STEP + 1) * cache.STEP
+        if cache.reach not in cache.recordings:
+            cache.recordings[cache.reach] = self.record(lambda: self._step(cache, past))
+        logits = cache.recordings[cache.reach]()  # (B, 1, V)
+        cache.length = past + 1
+        return logits, None
+
+    def _step(self, cache: StaticCache, past: int) -> torch.Tensor:
+        cache.length = past  # as often as it is called
+        return super().forward(cache.token, cache=cache)[0]
+
+
+def cuda_graph(step: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
+    """Record what the step does on the GPU, as torch's notes on CUDA graphs say: first a few times for real, on a stream beside,
+    because libraries set themselves up in their first call, and that cannot be recorded."""
+    beside = torch.cuda.Stream()
+    beside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(beside):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(beside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = step()
+
+    def play() -> torch.Tensor:
+        graph.replay()
+        return result
+
+    return play
+
+
+@lru_cache
+def can_record(device: torch.device, dtype: torch.dtype) -> bool:
+    """Does a recorded step give here what the plain one gives? Tried on a small model; where it does not, a warning says why."""
+    try:
+        error = recording_error(device, dtype)
+        reason = "" if error < 0.05 else f"its numbers are off by {error:.0%}"
+    except RuntimeError as failed:
+        reason = str(failed).strip().splitlines()[0][:150]
+    if reason:
+        warnings.warn(f"writing without a CUDA graph, which is slower: {reason}", stacklevel=2)
+    return not reason
+
+
+@torch.inference_mode()
+def recording_error(device: torch.device, dtype: torch.dtype, record: Callable | None = None) -> float:
+    """How far the logits of recorded steps are from those of all positions at once: |difference| / |logits|, over the end of a reach."""
+    own = torch.Generator().manual_seed(0)
+    model = GPT(GPTConfig(64, 160, 2, 2, 128), init=False)
+    for p in model.parameters():  # large enough that attention decides
+        p.copy_(torch.randn(p.shape, generator=own) * (0.15 if p.dim() > 1 else 1))
+    model = model.to(device, dtype).eval()
+    text = torch.randint(64, (2, 150), generator=own).to(device)
+    recorded, cache = RecordedGPT(model, record), StaticCache(model.config, 2, 160, dtype, device)
+    steps = torch.cat([recorded(text[:, t : t + 1], cache=cache)[0].clone() for t in range(150)], dim=1)
+    plain = model(text)[0].float()
+    return ((steps.float() - plain).norm() / plain.norm()).item()

@@ -50,12 +50,17 @@ class KVCache:
         self.kv = torch.empty(shape, dtype=dtype, device=device)
         self.length = 0
 
-    def append(self, layer: int, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Store the new k, v (B, H, T, D) of a layer; return all of its k, v (B, H, length + T, D)."""
-        end = self.length + k.size(2)
-        self.kv[layer, 0, :, :, self.length : end] = k
-        self.kv[layer, 1, :, :, self.length : end] = v
-        return self.kv[layer, 0, :, :, :end], self.kv[layer, 1, :, :, :end]
+    def positions(self, T: int) -> torch.Tensor:
+        """(T,): where the next T tokens stand."""
+        return torch.arange(self.length, self.length + T, device=self.kv.device)
+
+    def append(self, layer: int, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Store the new k, v (B, H, T, D) of a layer. Returns all of its k, v (B, H, length + T, D), and which of them a new position sees:
+        (T, length + T) bool, or None for the whole causal triangle (nothing was cached) and for a single position, which sees all."""
+        T, past, end = k.size(2), self.length, self.length + k.size(2)
+        self.kv[layer, :, :, :, past:end] = torch.stack((k, v))
+        mask = torch.ones(T, end, dtype=torch.bool, device=k.device).tril(past) if past and T > 1 else None
+        return *self.kv[layer, :, :, :, :end], mask
 
 
 class CausalSelfAttention(nn.Module):
@@ -72,17 +77,14 @@ class CausalSelfAttention(nn.Module):
         B, T, C = x.shape
         q, k, v = self.c_attn(x).split(C, dim=2)  # each (B, T, C)
         q, k, v = (z.view(B, T, self.n_head, C // self.n_head).transpose(1, 2) for z in (q, k, v))  # (B, H, T, D)
-        past = 0
+        mask = None
         if cache is not None:
-            past = cache.length
-            k, v = cache.append(layer, k, v)  # (B, H, past + T, D), in the cache's precision
+            k, v, mask = cache.append(layer, k, v)  # (B, H, past + T, D), in the cache's precision
             q = q.to(k.dtype)
         # softmax(q kᵀ / √D) v without storing the (T, T) weights: FlashAttention (Dao et al. 2022) where there is one.
-        # is_causal aligns its triangle to the upper left, so a piece that comes after cached positions
-        # needs its own mask; a single new token sees everything and needs none.
-        mask = torch.ones(T, past + T, dtype=torch.bool, device=x.device).tril(past) if past and T > 1 else None
+        # is_causal aligns its triangle to the upper left: a piece that comes after cached positions has a mask of its own.
         dropout = self.dropout if self.training else 0.0
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=not past and T > 1)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=mask is None and T > 1)
         y = y.transpose(1, 2).reshape(B, T, C)  # the heads side by side again
         if cache is not None:
             y = y.to(x.dtype)
@@ -121,6 +123,8 @@ class Block(nn.Module):
 
 class GPT(nn.Module):
     """GPT-2. `logits, loss = model(idx, targets)`."""
+
+    Cache = KVCache  # what `stream` keeps
 
     def __init__(self, config: GPTConfig, init: bool = True):
         """Build the model, with fresh weights unless others are to come. Raises ValueError when n_head does not divide n_embd."""
@@ -184,7 +188,7 @@ class GPT(nn.Module):
         T = idx.size(1)
         if past + T > self.config.block_size:
             raise ValueError(f"{past + T} positions do not fit block_size={self.config.block_size}")
-        position = torch.arange(past, past + T, device=idx.device)
+        position = torch.arange(T, device=idx.device) if cache is None else cache.positions(T)
         x = self.transformer.drop(self.transformer.wte(idx) + self.transformer.wpe(position))  # (B, T, C)
         for layer, block in enumerate(self.transformer.h):
             if self.checkpoint_activations and self.training:  # less memory, a third more time (Chen et al. 2016)
@@ -229,7 +233,7 @@ class GPT(nn.Module):
         ids = torch.cat((idx, idx.new_full((B, max_new_tokens), -1)), dim=1)  # -1: to be written
         state = ids.new_zeros(B)
         dtype = torch.float32 if device.type == "cpu" else self.transformer.wpe.weight.dtype  # CPUs attend to bf16 two times slower
-        cache = KVCache(self.config, B, min(block, ids.size(1)), dtype, device)
+        cache = self.Cache(self.config, B, min(block, ids.size(1)), dtype, device)
         begin = max(0, min(length) - block)  # where what the model has yet to read begins
         for t in range(min(length), ids.size(1)):
             logits = self(ids[:, begin:t], cache=cache, only_last=True)[0][:, 0].float()  # (B, V)
@@ -277,9 +281,8 @@ def filter_logits(logits: torch.Tensor, seen: torch.Tensor, temperature: float =
         logits = logits.masked_fill(logits < kth, -math.inf)
     if top_p < 1.0:
         probability = logits.softmax(-1)
-        likely = probability.topk(min(1024, logits.size(-1))).values  # falling; on a CPU a full sort takes 20 times as long
-        if logits.device.type != "cpu" or likely.sum(-1).min() < top_p:  # (asking a GPU would mean waiting for it)
-            likely = probability.sort(descending=True).values
+        if logits.device.type != "cpu" or (likely := probability.topk(min(1024, logits.size(-1))).values).sum(-1).min() < top_p:
+            likely = probability.sort(descending=True).values  # falling; on a CPU 20 times slower than topk (asking a GPU means waiting)
         before = likely.cumsum(-1) - likely  # the share of all that are likelier
         least = likely.gather(1, (before < top_p).sum(1, keepdim=True) - 1)
         logits = logits.masked_fill(probability < least, -math.inf)

@@ -77,7 +77,7 @@ import torch
 from tqdm import tqdm
 
 import checkpoint
-from inference import for_cpu
+from inference import for_writing
 from machine import free_memory, pick_device, pick_dtype
 from model import GPT
 from tokenizer import Tokenizer
@@ -120,11 +120,9 @@ def load(folder: Path, s: Settings, device: torch.device) -> tuple[Tokenizer, GP
     if model.config.vocab_size < tokenizer.vocab_size:
         raise UserError(f"{folder}: the vocabulary has {tokenizer.vocab_size:,} tokens, the model {model.config.vocab_size:,}")
     dtype = pick_dtype(s.dtype, device)
-    if device.type == "cpu":
-        return tokenizer, for_cpu(model, dtype, s.quantize)
-    if s.quantize != "none":
+    if s.quantize != "none" and device.type != "cpu":
         raise UserError(f"--quantize={s.quantize} is for writing on a CPU (--device=cpu); this is {device}")
-    return tokenizer, model.to(device, dtype)
+    return tokenizer, for_writing(model, device, dtype, s.quantize)
 
 
 def read_starts(s: Settings) -> list[str]:

@@ -4,6 +4,7 @@ Writing: python bench/sampling.py --nanogpt=PATH
 GPT-2 small with 13,317 tokens and random weights, plain sampling from all tokens, beside transformers' generate with its cache (where it is
 installed) and nanoGPT's (a checkout of it; without a cache, so only --tokens/10 of them). Also: ten samples at once, the share of
 the memory bandwidth that is reached, the time to the first token of a folder, and, with --model (a trained run), what int8 costs in loss.
+On a CUDA GPU also the same model without its CUDA graph.
 """
 
 import sys
@@ -38,7 +39,7 @@ from measure import ROOT, load_nanogpt, side_by_side, show
 
 import checkpoint
 from dataset import Corpus, validation_windows
-from inference import for_cpu
+from inference import for_writing
 from machine import pick_device
 from model import GPT, GPTConfig
 from tokenizer import BYTES, SPECIALS, Tokenizer
@@ -50,11 +51,12 @@ def rows(s: Settings) -> list[dict]:
     device = pick_device()
     cuda, n = device.type == "cuda", s.tokens
     start = torch.zeros(1, 1, dtype=torch.long, device=device)
-    fresh = lambda: GPT(GPTConfig(VOCAB)).eval().to(device)  # noqa: E731
+    fresh = lambda *how: for_writing(GPT(GPTConfig(VOCAB)), device, *how)  # noqa: E731
+    models = {"fp32": fresh(torch.float32), "bf16": fresh(torch.bfloat16)}
     if cuda:
-        models = {"fp32": fresh(), "bf16": fresh().bfloat16()}
+        models["bf16 without a CUDA graph"] = GPT(GPTConfig(VOCAB)).eval().to(device, torch.bfloat16)
     else:
-        models = {"fp32": for_cpu(fresh(), torch.float32), "bf16": for_cpu(fresh(), torch.bfloat16), "int8": for_cpu(fresh(), torch.bfloat16, "int8")}
+        models["int8"] = fresh(torch.bfloat16, "int8")
     calls = {f"ours, {name}": lambda m=m: m.generate(start, n, seed=1)[0, -1].item() for name, m in models.items()}
     if importlib.util.find_spec("transformers"):
         from transformers import GPT2Config, GPT2LMHeadModel
@@ -123,7 +125,7 @@ def losses(folder: str) -> list[float]:
     corpus = Corpus.open(checkpoint.facts(path)["data_dir"])
     found = []
     for quantize in ("none", "int8"):
-        model, total = for_cpu(checkpoint.load_pretrained(path), torch.bfloat16, quantize), 0.0
+        model, total = for_writing(checkpoint.load_pretrained(path), torch.device("cpu"), torch.bfloat16, quantize), 0.0
         x, y = map(torch.from_numpy, validation_windows(corpus.val, model.config.block_size))
         for rows in torch.arange(len(x)).split(8):
             logits = model(x[rows])[0].float()

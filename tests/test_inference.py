@@ -1,0 +1,136 @@
+"""Writing fast: packed and 8-bit weights on a CPU, and the step that a GPU plays back, held to the plain model."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
+
+import checkpoint
+import inference
+from dataset import Corpus, validation_windows
+from inference import Int8Linear, PackedLinear, RecordedGPT, StaticCache, WritingGPT, can_pack, can_record, for_writing, recording_error
+from model import GPT, GPTConfig
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_packed_weights_give_the_plain_logits(workplace, dtype):
+    if not can_pack(dtype):
+        pytest.skip("no oneDNN here")
+    idx = torch.arange(24).view(2, 12)
+    plain = checkpoint.load_pretrained(workplace / "out/tiny").to(dtype)
+    with torch.no_grad():
+        want = plain(idx)[0]
+        got = WritingGPT(checkpoint.load_pretrained(workplace / "out/tiny").to(dtype), PackedLinear)(idx)[0]
+    assert torch.allclose(got, want, atol=1e-5 if dtype == torch.float32 else 0.05)
+
+
+def test_eight_bit_weights_score_nearly_the_same(workplace):
+    """Each row's error is at most half a step of its scale; the loss moves by less than 0.01 nats from bfloat16's."""
+    torch.manual_seed(0)
+    for rows in (1, 7):
+        weight, bias, x = torch.randn(50, 64), torch.randn(50), torch.randn(rows, 64).bfloat16()
+        layer = Int8Linear(weight, bias)
+        wide = layer.weight.float() * layer.scale.float()[:, None]
+        assert ((wide - weight).abs() <= layer.scale.float()[:, None] * 0.51).all()
+        plain = x.float() @ wide.t() + bias.bfloat16().float()
+        assert (layer(x).float() - plain).abs().max() < 0.03 * plain.abs().max()
+    run_folder = workplace / "out/tiny"
+    x, y = map(torch.from_numpy, validation_windows(Corpus.open(workplace / "data/novel").val, 32))
+    with torch.no_grad():
+        losses = [for_writing(checkpoint.load_pretrained(run_folder), CPU, torch.bfloat16, how)(x, y)[1].item() for how in ("none", "int8")]
+    assert abs(losses[0] - losses[1]) < 0.01
+
+
+class Tape(TorchDispatchMode):
+    """A CUDA graph's stand-in: keeps every operation of a step with the very tensors that it read and wrote. To play it is to do them again on the
+    same memory, without the Python between them: a number that Python worked out while recording stays what it was."""
+
+    def __init__(self):
+        super().__init__()
+        self.operations, self.played = [], 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), named=None):
+        assert function not in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default), "the host would wait for the GPU"
+        result = function(*arguments, **(named or {}))
+        self.operations.append((function, arguments, named or {}, result))
+        return result
+
+    def play(self):
+        self.played += 1
+        for function, arguments, named, result in self.operations:
+            again = function(*arguments, **named)
+            tree_map(lambda old, new: old.copy_(new) if isinstance(old, torch.Tensor) else None, result, again)
+        return self.result
+
+
+@pytest.fixture
+def tapes():
+    """A list of all tapes, and the function that records on a new one."""
+    made = []
+
+    def record(step):
+        for _ in range(3):
+            step()
+        tape = Tape()
+        with tape:
+            tape.result = step()
+        tape.result.fill_(float("nan"))  # a graph computes nothing while it is recorded
+        made.append(tape)
+        return tape.play
+
+    return made, record
+
+
+def lively(block_size: int) -> GPT:
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(64, block_size, 2, 2, 32)).eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(8 if p.dim() > 1 else 1)
+    return model
+
+
+@pytest.mark.parametrize("lengths, block_size, new", [((1,), 300, 500), ((3, 150), 300, 400), ((129, 128, 127), 200, 150), ((40,), 32, 60)])
+def test_recorded_steps_write_the_plain_text(tapes, lengths, block_size, new):
+    """Over the ends of a reach and of the window, for prompts of different lengths and longer than the window."""
+    made, record = tapes
+    model, settings = lively(block_size), dict(seed=1, top_p=0.9, repetition_penalty=1.1)
+    idx = torch.nn.utils.rnn.pad_sequence([torch.randint(0, 64, (n,)) for n in lengths], batch_first=True, padding_value=-1)
+    want = model.generate(idx, new, **settings)
+    assert (RecordedGPT(model, record).generate(idx, new, **settings) == want).all()
+    assert len(made) <= 3 and sum(tape.played for tape in made) > new * 0.9, "few recordings, and nearly all steps played"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_recording_is_tried_before_it_is_trusted(tapes, dtype, monkeypatch):
+    made, record = tapes
+    error = recording_error(CPU, dtype, record)
+    assert error < (1e-5 if dtype == torch.float32 else 0.03)
+    monkeypatch.setattr(StaticCache, "positions", lambda cache, T: torch.arange(cache.length, cache.length + T))
+    assert recording_error(CPU, dtype, record) > 0.2, "the position of the recording, for ever"
+    monkeypatch.undo()
+    monkeypatch.setattr(StaticCache, "append", lambda cache, layer, k, v: super(StaticCache, cache).append(layer, k, v))
+    assert recording_error(CPU, dtype, record) > 0.2, "keys and values of the recording, for ever"
+    monkeypatch.undo()
+    monkeypatch.setattr(inference, "cuda_graph", record)
+    can_record.cache_clear()
+    assert can_record(CPU, dtype)
+    monkeypatch.setattr(inference, "cuda_graph", lambda step: torch.empty(2, 2) @ torch.empty(3, 3))
+    can_record.cache_clear()
+    with pytest.warns(UserWarning, match="without a CUDA graph.*shapes cannot be multiplied"):
+        assert not can_record(CPU, dtype)
+    can_record.cache_clear()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_cuda_graphs_write_the_plain_text(dtype):
+    device, model = torch.device("cuda"), lively(300).to("cuda")
+    assert recording_error(device, dtype) < 0.05
+    fast = for_writing(lively(300), device, dtype)
+    assert isinstance(fast, RecordedGPT)
+    start = torch.zeros(3, 1, dtype=torch.long, device=device)
+    same = (fast.generate(start, 100, temperature=0) == model.to(dtype).generate(start, 100, temperature=0)).float().mean()
+    assert same > 0.9 if dtype == torch.float32 else same > 0.2  # one rounding may lead another way from there on
