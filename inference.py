@@ -11,7 +11,7 @@ sampled from and scored, but not trained or saved. docs/BENCHMARKS.md has what e
 import math
 import warnings
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 import torch.nn as nn
@@ -28,8 +28,10 @@ def for_writing(model: GPT, device: torch.device, dtype: torch.dtype, quantize: 
         model = model.to(device, dtype)
         if device.type == "cpu" and can_pack(dtype):
             model = WritingGPT(model, PackedLinear)
-        elif device.type == "cuda" and can_record(device, dtype):
-            model = RecordedGPT(model)
+        elif device.type == "cuda":
+            torch.backends.cuda.enable_cudnn_sdp(False)  # cuDNN plans attention anew for each length, that is for each token
+            if can_record(device, dtype):
+                model = RecordedGPT(model)
     return model.eval()
 
 
@@ -135,10 +137,11 @@ class RecordedGPT(GPT):
     Cache = StaticCache
 
     def __init__(self, model: GPT, record: Callable | None = None):
-        """record(step): calls the step as often as it likes, and returns a function that does the same work and returns the same tensor, filled anew."""
+        """record(step): calls the step as often as it likes, and returns a function that does the same work and returns the same tensor, filled anew.
+        One text (or batch) at a time: torch may free what one recording works with when another one goes."""
         nn.Module.__init__(self)
         self.config, self.checkpoint_activations, self.transformer = model.config, False, model.transformer
-        self.record = record or cuda_graph
+        self.record = record or partial(cuda_graph, stream=torch.cuda.Stream(self.transformer.wpe.weight.device))
 
     def forward(self, idx: torch.Tensor, targets=None, cache: StaticCache | None = None, **settings):
         """GPT's. The logits of a single token with a cache are valid until the next call."""
@@ -149,7 +152,12 @@ class RecordedGPT(GPT):
         cache.position.fill_(past)
         cache.reach = (past // cache.STEP + 1) * cache.STEP
         if cache.reach not in cache.recordings:
-            cache.recordings[cache.reach] = self.record(lambda: self._step(cache, past))
+            step = partial(self._step, cache, past)
+            try:
+                cache.recordings[cache.reach] = self.record(step)
+            except RuntimeError as failed:  # out of memory, or a torch that cannot record this: the step itself does the same
+                warnings.warn(f"writing without a CUDA graph, which is slower: {str(failed).strip().splitlines()[0][:150]}", stacklevel=2)
+                self.record, cache.recordings[cache.reach] = lambda step: step, step
         logits = cache.recordings[cache.reach]()  # (B, 1, V)
         cache.length = past + 1
         return logits, None
@@ -159,18 +167,17 @@ class RecordedGPT(GPT):
         return super().forward(cache.token, cache=cache)[0]
 
 
-def cuda_graph(step: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
-    """Record what the step does on the GPU, as torch's notes on CUDA graphs say: first a few times for real, on a stream beside,
-    because libraries set themselves up in their first call, and that cannot be recorded."""
-    beside = torch.cuda.Stream()
-    beside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(beside):
+def cuda_graph(step: Callable[[], torch.Tensor], stream: torch.cuda.Stream) -> Callable[[], torch.Tensor]:
+    """Record what the step does on the GPU, as torch's notes on CUDA graphs say: on a stream beside, first a few times for real,
+    because libraries set themselves up in their first call, and that cannot be recorded. (One stream for all: cuBLAS keeps memory for each.)"""
+    graph = torch.cuda.CUDAGraph()
+    stream.wait_stream(torch.cuda.current_stream(stream.device))
+    with torch.cuda.stream(stream):
         for _ in range(3):
             step()
-    torch.cuda.current_stream().wait_stream(beside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        result = step()
+        with torch.cuda.graph(graph, stream=stream):
+            result = step()
+    torch.cuda.current_stream(stream.device).wait_stream(stream)
 
     def play() -> torch.Tensor:
         graph.replay()
@@ -181,15 +188,11 @@ def cuda_graph(step: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
 
 @lru_cache
 def can_record(device: torch.device, dtype: torch.dtype) -> bool:
-    """Does a recorded step give here what the plain one gives? Tried on a small model; where it does not, a warning says why."""
-    try:
-        error = recording_error(device, dtype)
-        reason = "" if error < 0.05 else f"its numbers are off by {error:.0%}"
-    except RuntimeError as failed:
-        reason = str(failed).strip().splitlines()[0][:150]
-    if reason:
-        warnings.warn(f"writing without a CUDA graph, which is slower: {reason}", stacklevel=2)
-    return not reason
+    """Does a recorded step give here what the plain one gives? Tried on a small model; where it does not, a warning says so."""
+    error = recording_error(device, dtype)
+    if not error < 0.05:
+        warnings.warn(f"writing without a CUDA graph, which is slower: its numbers are off by {error:.0%}", stacklevel=2)
+    return error < 0.05
 
 
 @torch.inference_mode()

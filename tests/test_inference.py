@@ -1,5 +1,7 @@
 """Writing fast: packed and 8-bit weights on a CPU, and the step that a GPU plays back, held to the plain model."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -114,14 +116,29 @@ def test_a_recording_is_tried_before_it_is_trusted(tapes, dtype, monkeypatch):
     monkeypatch.setattr(StaticCache, "append", lambda cache, layer, k, v: super(StaticCache, cache).append(layer, k, v))
     assert recording_error(CPU, dtype, record) > 0.2, "keys and values of the recording, for ever"
     monkeypatch.undo()
-    monkeypatch.setattr(inference, "cuda_graph", record)
+    for off, answer in ((0.01, True), (0.5, False), (float("nan"), False)):
+        monkeypatch.setattr(inference, "recording_error", lambda device, dtype, off=off: off)
+        can_record.cache_clear()
+        with nullcontext() if answer else pytest.warns(UserWarning, match="without a CUDA graph.*numbers are off"):
+            assert can_record(CPU, dtype) == answer
     can_record.cache_clear()
-    assert can_record(CPU, dtype)
-    monkeypatch.setattr(inference, "cuda_graph", lambda step: torch.empty(2, 2) @ torch.empty(3, 3))
-    can_record.cache_clear()
-    with pytest.warns(UserWarning, match="without a CUDA graph.*shapes cannot be multiplied"):
-        assert not can_record(CPU, dtype)
-    can_record.cache_clear()
+
+
+def test_a_recording_that_fails_midway_changes_nothing(tapes):
+    """Such as for want of memory, at the second reach: a warning, and the same text."""
+    made, record = tapes
+    model, idx = lively(300), torch.randint(0, 64, (2, 5))
+
+    def fails(step):
+        if made:
+            step()
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nMore lines")
+        return record(step)
+
+    recorded = RecordedGPT(model, fails)
+    with pytest.warns(UserWarning, match="without a CUDA graph.*out of memory.*MiB.$") as warned:
+        got = recorded.generate(idx, 400, seed=1)
+    assert len(warned) == 1 and (got == model.generate(idx, 400, seed=1)).all()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
@@ -131,6 +148,7 @@ def test_cuda_graphs_write_the_plain_text(dtype):
     assert recording_error(device, dtype) < 0.05
     fast = for_writing(lively(300), device, dtype)
     assert isinstance(fast, RecordedGPT)
-    start = torch.zeros(3, 1, dtype=torch.long, device=device)
-    same = (fast.generate(start, 100, temperature=0) == model.to(dtype).generate(start, 100, temperature=0)).float().mean()
-    assert same > 0.9 if dtype == torch.float32 else same > 0.2  # one rounding may lead another way from there on
+    for rows in (3, 1, 2):  # each anew, over the ends of a reach and of the window
+        start = torch.arange(rows, device=device)[:, None] + 7
+        same = (fast.generate(start, 400, temperature=0) == model.to(dtype).generate(start, 400, temperature=0)).float().mean()
+        assert same > 0.9 if dtype == torch.float32 else same > 0.1  # one rounding may lead another way from there on
