@@ -179,8 +179,10 @@ def find_checkpoint(folder, prefer: str = "best") -> Path:
         return folder
     found = checkpoints(folder)
     if not found:
+        if folder.is_file():
+            raise UserError(f"{folder} is a file; a model is a folder: {folder.parent}, perhaps")
         what = "is not a model folder: no config.json in it and no ckpt-... folder" if folder.is_dir() else "is no folder here: it does not exist"
-        raise UserError(f"{folder} {what}. Train a model with: python train.py config/laptop.py")
+        raise UserError(f"{folder} {what}. (A run's folder is one: python train.py config/laptop.py makes out/laptop)")
     if prefer == "best":
         return min(reversed(found), key=val_loss)  # the newest of equals
     return found[-1]

@@ -41,6 +41,8 @@ class Corpus:
     def open(cls, folder) -> "Corpus":
         """Open a prepared folder. Raises UserError, naming the file, where something is missing, cut short or foreign."""
         folder = Path(folder)
+        if folder.is_file():
+            raise UserError(f"{folder} is a file. Prepare it first: python prepare.py {folder.as_posix()} --out_dir=data/NAME, then --data_dir=data/NAME")
         adopt(folder)
         try:
             meta = json.loads((folder / "meta.json").read_bytes())

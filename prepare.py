@@ -430,8 +430,8 @@ def print_report(s: Settings, sources: list[Source], cleaner: Cleaner, book: Spo
         f"wrote      {out.as_posix()}: train.bin {meta['train_tokens']:,} tokens, val.bin {meta['val_tokens']:,},"
         f" vocab.txt, meta.json, in {seconds:.1f} s"
     )
-    data_dir = "" if out == Path("data/novel") else f" --data_dir={out.as_posix()}"
-    print(f"next: python train.py config/novel.py{data_dir}   (or config/laptop.py without a GPU)")
+    places = "" if out == Path("data/novel") else f" --data_dir={out.as_posix()} --out_dir=out/{out.name}"
+    print(f"next: python train.py config/novel.py{places}   (or config/laptop.py without a GPU)")
 
 
 if __name__ == "__main__":

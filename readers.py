@@ -28,6 +28,7 @@ from xml.etree import ElementTree
 from configurator import UserError
 
 KINDS = (".txt", ".json", ".jsonl", ".epub")
+OTHERS = (".pdf", ".doc", ".docx", ".rtf", ".mobi", ".azw", ".azw3", ".rar", ".7z")  # books, too, but not read here
 PACKED = {".gz": gzip.open, ".xz": lzma.open}
 BLOCK = 2**22  # bytes decoded at a time
 UNPACKED_FREELY, HIGHEST_RATIO = 2**26, 100  # a novel packs to about a third
@@ -225,6 +226,8 @@ def open_file(path: Path, encoding: str) -> list[Source]:
     """A file's sources: one, or those in a .zip."""
     if not path.is_file():
         raise UserError(f"{path} is not a file")
+    if path.suffix.lower() in OTHERS:
+        raise UserError(f"{path}: save it as .txt or .epub first; what can be read is {' '.join(KINDS)}, also as .gz .xz or in a .zip")
     try:
         size = path.stat().st_size
         if path.suffix.lower() == ".zip":

@@ -67,6 +67,7 @@ class Settings:
 settings = configure(Settings) if __name__ == "__main__" else None  # before the heavy imports: --help answers at once
 
 import json
+import os
 import secrets
 import sys
 import time
@@ -80,6 +81,7 @@ import checkpoint
 from inference import for_writing
 from machine import free_memory, pick_device, pick_dtype
 from model import GPT
+from readers import find_sources
 from tokenizer import Tokenizer
 
 
@@ -95,7 +97,7 @@ def main(s: Settings) -> None:
     if file:
         append(file, "")  # say now if it cannot be written
     if s.interactive:
-        return together(model, tokenizer, s, seed, file or "story.txt")
+        return together(model, tokenizer, s, seed, folder, file or "story.txt")
 
     jobs = [Sample(tokenizer, start, s) for start in starts for _ in range(s.num_samples)]
     tokens, block = max(len(sample.ids) for sample in jobs), model.config.block_size
@@ -108,7 +110,7 @@ def main(s: Settings) -> None:
             write(model, tokenizer, batch, s, seed, first, Screen(s, first, len(jobs)))
         finally:  # Ctrl-C, too
             if file:
-                append(file, "".join(record(sample, n, s, seed, folder, file) for n, sample in enumerate(batch, first + 1)))
+                append(file, "".join(record(sample.start, sample.text, n, s, seed, folder, file) for n, sample in enumerate(batch, first + 1)))
     seconds, tokens = time.perf_counter() - began, sum(sample.written for sample in jobs)
     saved = f"; added to {file}" if file else ""
     print(f"{tokens:,} tokens in {seconds:.1f} s, {tokens / seconds:,.0f} tokens/s{saved}", file=sys.stderr)
@@ -129,13 +131,8 @@ def read_starts(s: Settings) -> list[str]:
     """The prompts, of which there is always one: "" starts a chapter."""
     if not s.start_file:
         return s.start or [""]
-    try:
-        lines = Path(s.start_file).read_text(encoding="utf-8-sig").split("\n")
-    except OSError as error:
-        raise UserError(f"cannot read {s.start_file}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{s.start_file}: byte {error.start} is not UTF-8") from None
-    return [line.rstrip("\r") for line in lines if line.strip()] or [""]
+    text = "".join(block for source in find_sources([s.start_file]) for document in source.documents() for block in document)
+    return [line.rstrip("\r") for line in text.split("\n") if line.strip()] or [""]
 
 
 def rows_that_fit(model: GPT, device: torch.device) -> int:
@@ -255,12 +252,12 @@ def heading(number: int) -> str:
     return "=" * 40 + f" SAMPLE {number} " + "=" * 40
 
 
-def record(sample: Sample, number: int, s: Settings, seed: int, folder: Path, file: str) -> str:
+def record(start: str, text: str, number: int, s: Settings, seed: int, folder: Path, file: str) -> str:
     """A sample as it is saved: a heading and the text, or one JSON object a line in a .jsonl file."""
     if not str(file).endswith(".jsonl"):
-        return f"{heading(number)}\n{sample.text}\n"
+        return f"{heading(number)}\n{text}\n"
     chosen = (*CHOICES, "dtype", "quantize")
-    facts = {"prompt": sample.start, "text": sample.text, "sample": number, "seed": seed, "model": folder.as_posix()}
+    facts = {"prompt": start, "text": text, "sample": number, "seed": seed, "model": folder.as_posix()}
     return json.dumps({**facts, "settings": {name: asdict(s)[name] for name in chosen}}, ensure_ascii=False) + "\n"
 
 
@@ -270,20 +267,41 @@ def append(path: str, text: str) -> None:
         file.write(text)
 
 
+def replace_end(path: str, before: str, text: str) -> None:
+    """The same, but in place of what was added before, if the file still ends with that. At a full disk the file is left as it was."""
+    aside = Path(f"{path}.writing")
+    try:
+        old = Path(path).read_bytes() if Path(path).exists() else b""
+        aside.write_bytes(old.removesuffix(before.encode()) + text.encode())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
 # -- together ----------------------------------------------------------------------------------------------------------------
 
 HELP = """Enter writes on; what you type is added to the story (\\n: a line break); Ctrl-C stops the writing.
 /undo takes back the last piece   /retry writes it otherwise   /save [FILE] keeps the story ({file})
 /set top_p 0.9 changes a setting   /help shows this   /quit or Ctrl-D leaves"""
+COMMANDS = ("/undo", "/retry", "/save", "/set", "/help", "/quit", "/exit")
 
 
-def together(model: GPT, tokenizer: Tokenizer, s: Settings, seed: int, file: str) -> None:
+def together(model: GPT, tokenizer: Tokenizer, s: Settings, seed: int, folder: Path, file: str) -> None:
     """The interactive loop. The story is a list of pieces, each a list of ids that was typed or written; with --save it is kept at the end."""
     if hasattr(sys.stdin, "reconfigure"):
         sys.stdin.reconfigure(encoding="utf-8", errors="replace")
     print(HELP.format(file=file), file=sys.stderr)
     first = Sample(tokenizer, s.start[0] if s.start else "", s)
     pieces, turn = [first.ids], 0
+    kept = {}  # file -> the story as it was last kept there
+    story = lambda: spell(tokenizer, [i for piece in pieces for i in piece])  # noqa: E731
+
+    def keep(path: str) -> None:
+        """The story at the end of a file: as it is, or as a JSON line."""
+        text = record(first.start, story(), 1, s, seed, folder, path) if path.endswith(".jsonl") else story() + "\n"
+        replace_end(path, kept.get(path, ""), text)
+        kept[path] = text
+
     print(first.text, end="", flush=True)
     while True:
         try:
@@ -291,18 +309,19 @@ def together(model: GPT, tokenizer: Tokenizer, s: Settings, seed: int, file: str
         except (EOFError, KeyboardInterrupt):
             print()
             line = "/quit"
-        command, _, rest = line.strip().partition(" ")
+        command, rest = (*line.split(maxsplit=1), "", "")[:2]
+        if command[:1] in ("／", "、") and "/" + command[1:] in COMMANDS:  # what a Chinese keyboard makes of the slash
+            command = "/" + command[1:]
         try:
             if command in ("/quit", "/exit"):
                 if s.save:
-                    append(file, spell(tokenizer, [i for piece in pieces for i in piece]) + "\n")
+                    keep(file)
                 return
             elif command == "/help":
                 print(HELP.format(file=file))
             elif command == "/save":
-                story = spell(tokenizer, [i for piece in pieces for i in piece])
-                append(rest.strip() or file, story + "\n")
-                print(f"{len(story):,} characters added to {rest.strip() or file}")
+                keep(rest.strip() or file)
+                print(f"{len(story()):,} characters are in {rest.strip() or file}")
             elif command == "/set":
                 name, _, value = rest.strip().replace("=", " ").partition(" ")
                 if name not in CHOICES:
@@ -310,8 +329,10 @@ def together(model: GPT, tokenizer: Tokenizer, s: Settings, seed: int, file: str
                 s = with_setting(s, name, value.strip())
                 print(f"{name} is {getattr(s, name)}")
             elif command == "/undo":
+                if len(pieces) == 1:
+                    raise UserError("there is nothing to take back")
                 pieces[1:] = pieces[1:-1]
-                print(spell(tokenizer, [i for piece in pieces for i in piece])[-300:], end="")
+                print(story()[-300:], end="")
             elif command.startswith("/") and command != "/retry":
                 raise UserError(f"there is no command {command}; /help lists them")
             else:
@@ -321,8 +342,10 @@ def together(model: GPT, tokenizer: Tokenizer, s: Settings, seed: int, file: str
                     pieces.append(tokenizer.encode_lines(line.replace("\\n", "\n")).tolist())
                 turn += 1
                 pieces.append(go_on(model, tokenizer, [i for piece in pieces for i in piece], s, seed, turn))
-        except (UserError, OSError) as error:
+        except UserError as error:
             print(error, file=sys.stderr)
+        except OSError as error:
+            print(f"cannot write: {error.strerror or error}", file=sys.stderr)
 
 
 def go_on(model: GPT, tokenizer: Tokenizer, ids: list[int], s: Settings, seed: int, turn: int) -> list[int]:

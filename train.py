@@ -96,7 +96,7 @@ import shutil
 import signal
 import sys
 import time
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -125,7 +125,8 @@ def main(s: Settings) -> None:
     out = Path(s.out_dir)
     corpus = Corpus.open(s.data_dir)
     resume_from = find_resume(s, out)
-    state = fresh_state() | (checkpoint.load_trainer_state(resume_from) if resume_from else {})
+    with or_from_before(resume_from):
+        state = fresh_state() | (checkpoint.load_trainer_state(resume_from) if resume_from else {})
     torch.manual_seed(s.seed + rank)
 
     if resume_from:
@@ -275,8 +276,8 @@ def main(s: Settings) -> None:
         log.say(f"stopped at step {step:,}; all is saved. Go on with the same command and --resume")
     else:
         log.say(
-            f"done: {step:,} steps, {state['windows'] * s.block_size:,} tokens, {clock(seconds())};"
-            f" best {corpus.bits_per_char(state['best_val_loss']):.3f} bits/character\n"
+            f"done ({limits.reached(step, state['windows'], seconds()) if progress >= 1 else 'patience'}): {step:,} steps,"
+            f" {state['windows'] * s.block_size:,} tokens, {clock(seconds())}; best {corpus.bits_per_char(state['best_val_loss']):.3f} bits/character\n"
             f"next: python sample.py --model={out.as_posix()}"
         )
     log.close()
@@ -308,13 +309,28 @@ def with_model_config(s: Settings) -> Settings:
 
 
 def find_resume(s: Settings, out: Path) -> Path | None:
-    """The checkpoint to go on from. Raises UserError rather than write over a run."""
+    """The checkpoint to go on from. Raises UserError rather than write over a run, or where a trainer.json is damaged (that of the
+    best is needed at the next save)."""
     found = checkpoint.checkpoints(out)
+    for folder in found:
+        checkpoint.facts(folder)
     if found and not s.resume:
         raise UserError(f"{out} holds a run already. Go on with it: --resume. Start another: --out_dir=out/NAME")
     if s.resume and not found:
         print(f"no checkpoint in {out} yet: starting at step 0")
     return found[-1] if s.resume and found else None
+
+
+@contextmanager
+def or_from_before(folder: Path | None):
+    """Where the newest checkpoint turns out to be damaged, the error says how to go on from the one before."""
+    try:
+        yield
+    except UserError as error:
+        before = [c for c in checkpoint.checkpoints(folder.parent) if c < folder] if folder else []
+        if not before:
+            raise
+        raise UserError(f"{error}\nTo go on from {before[-1].name} instead, move {folder.as_posix()} away, then --resume.") from None
 
 
 def fresh_state() -> dict:
@@ -332,7 +348,8 @@ def build_model(s: Settings, corpus: Corpus, resume_from: Path | None) -> GPT:
             f"{source} has another vocabulary than {s.data_dir}."
             f" Prepare the text with --vocab={(source / 'vocab.txt').as_posix()}"
         )
-    weights = checkpoint.load_pretrained(source).state_dict()
+    with or_from_before(resume_from):
+        weights = checkpoint.load_pretrained(source).state_dict()
     shape = checkpoint.read_config(source)
     if resume_from:
         for name in ("n_layer", "n_head", "n_embd", "block_size"):
@@ -441,12 +458,22 @@ class Limits:
 
     def __init__(self, s: Settings, windows_per_epoch: int):
         self.steps = s.max_iters or math.inf
-        self.windows = min(math.ceil(s.epochs * windows_per_epoch) or math.inf, math.ceil(s.max_tokens / s.block_size) or math.inf)
+        by_epochs, by_tokens = math.ceil(s.epochs * windows_per_epoch) or math.inf, math.ceil(s.max_tokens / s.block_size) or math.inf
+        self.windows, self.name_of_windows = min(by_epochs, by_tokens), "epochs" if by_epochs <= by_tokens else "max_tokens"
         self.seconds = 60 * s.max_minutes or math.inf
 
-    def progress(self, step: int, windows: int, seconds: float) -> float:
+    def used(self, step: int, windows: int, seconds: float) -> dict[str, float]:
+        """The share of each limit that is used up."""
+        return {"max_iters": step / self.steps, self.name_of_windows: windows / self.windows, "max_minutes": seconds / self.seconds}
+
+    def progress(self, *at) -> float:
         """From 0 at the start to 1 at the end."""
-        return max(step / self.steps, windows / self.windows, seconds / self.seconds)
+        return max(self.used(*at).values())
+
+    def reached(self, *at) -> str:
+        """The setting whose limit ends the run."""
+        used = self.used(*at)
+        return max(used, key=used.get)
 
 
 def learning_rate(s: Settings, step: int, progress: float) -> float:

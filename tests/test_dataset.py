@@ -65,6 +65,11 @@ def test_corpus_opens_and_tells_bits(folder):
     assert corpus.bits_per_char(2.0) == pytest.approx(expected)
 
 
+def test_a_book_is_no_prepared_folder(folder):
+    with pytest.raises(UserError, match="is a file. Prepare it first: python prepare.py"):
+        Corpus.open(folder / "vocab.txt")
+
+
 @pytest.mark.parametrize("name", ["train.bin", "val.bin", "vocab.txt"])
 @pytest.mark.parametrize("harm", ["cut", "edit", "remove"])
 def test_a_damaged_file_is_named(folder, name, harm):

@@ -95,6 +95,7 @@ def test_without_the_package_index_it_says_what_to_do(tmp_path):
         ("blank.txt", b" \n\r\n", "empty"),
         ("bad.txt", b"abc\xff\xff\xff", "byte 3"),
         ("folder/none.txt", None, "does not exist"),
+        ("book.PDF", b"%PDF-1.7", "save it as .txt"),
         ("a.txt --drop_lines=(", b"abc", "not a regular expression"),
         ("bad.json", b"[1, 2]", "a string or"),
         ("bad.json", b"{}", "list of strings"),

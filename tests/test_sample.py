@@ -53,9 +53,10 @@ def test_a_bare_save_means_samples_txt(workplace, tmp_path):
 
 
 def test_starts_from_a_file(workplace, tmp_path):
-    (tmp_path / "starts.txt").write_text("却说老道\n\n且说白狐\n", encoding="utf-8")
-    out = run(workplace, "--model=out/tiny", f"--start_file={tmp_path / 'starts.txt'}").stdout
-    assert out.index("却说老道") < out.index("SAMPLE 2") < out.index("且说白狐")
+    for encoding in ("utf-8", "utf-8-sig", "gb18030"):  # as prepare.py reads files
+        (tmp_path / "starts.txt").write_text("却说老道\r\n\r\n且说白狐\r\n", encoding=encoding, newline="")
+        out = run(workplace, "--model=out/tiny", f"--start_file={tmp_path / 'starts.txt'}").stdout
+        assert out.index("\n却说老道") < out.index("SAMPLE 2") < out.index("\n且说白狐")
 
 
 @pytest.mark.parametrize("start", ["", "[CLS]第一回", "龘😀\u2028 é", "却" * 100])
@@ -68,6 +69,7 @@ def test_any_start(workplace, start):
     [
         (["--model=none"], "does not exist"),
         (["--model=data"], "not a model folder"),
+        (["--model=data/novel/vocab.txt"], "is a file; a model is a folder"),
         (["--start_file=none.txt"], "none.txt"),
         (["--temperature=-1"], "0.001 to 1000"),
         (["--temperature=1e-40"], "0.001 to 1000"),
@@ -262,6 +264,19 @@ def test_retry_writes_otherwise_and_at_temperature_0_the_same(workplace):
 def test_together_saves_at_the_end_when_asked_to(workplace, tmp_path):
     talk(workplace, "", arguments=["--start=却说老道", f"--save={tmp_path / 's.txt'}"])
     assert (tmp_path / "s.txt").read_text(encoding="utf-8").startswith("却说老道")
+
+
+def test_together_keeps_a_story_once(workplace, tmp_path):
+    """However often it is saved, after what the file held before; as a JSON line; with the slash of a Chinese keyboard."""
+    file, lines = tmp_path / "s.txt", tmp_path / "s.jsonl"
+    file.write_bytes("从前\r\n".encode())
+    done = talk(workplace, "", f"/save {file}", "", f"／save\u3000{file}", "、undo", f"/save {file}", "/undo", "/undo", f"/save {tmp_path / 'no/such'}",
+                arguments=["--start=却说老道", f"--save={lines}"])  # fmt: skip
+    kept = file.read_bytes().decode()
+    assert kept.startswith("从前\r\n却说老道") and kept.count("却说老道") == 1 and "save" not in kept and not (tmp_path / "s.txt.writing").exists()
+    record = json.loads(lines.read_text(encoding="utf-8"))
+    assert record["prompt"] == record["text"] == "却说老道" and record["seed"] == 3, "all of it was taken back"
+    assert "nothing to take back" in done.stderr and "cannot write: No such file" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_transformers_folder_with_a_bert_vocabulary(tmp_path):

@@ -211,7 +211,7 @@ def test_without_tensorboard_matplotlib_and_a_compiler_it_trains_all_the_same(wo
         (tmp_path / f"{name}.py").write_text("raise ImportError")
     environment = {"PYTHONPATH": str(tmp_path), "CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
     out = script("train.py", *TINY, "--out_dir=out/bare", "--max_iters=5", "--compile", cwd=workplace, environment=environment).stdout
-    for words in ("TensorBoard is not installed", "matplotlib is not installed", "torch.compile does not work here", "done: 5 steps"):
+    for words in ("TensorBoard is not installed", "matplotlib is not installed", "torch.compile does not work here", "done (max_iters): 5 steps"):
         assert out.count(words) == 1, out
 
 
@@ -307,6 +307,19 @@ def test_another_text_is_refused(whole, workplace):
     assert "another text" in done.stderr
 
 
+def test_a_damaged_checkpoint_is_named_before_training_goes_on(whole, workplace):
+    """The newest one with how to go on from the one before; that of another with a trainer.json that the next save would need."""
+    for name, words in (("model.safetensors", "move"), ("trainer_state.pt", "move"), ("trainer.json", "no JSON")):
+        run = workplace / f"out/damaged-{name}"
+        shutil.copytree(whole, run)
+        first, last = run / "ckpt-00000001", checkpoint.checkpoints(run)[-1]
+        shutil.copytree(last, first)
+        ((first if name == "trainer.json" else last) / name).write_bytes(b"noise")
+        done = script("train.py", *LONG, f"--out_dir={run}", "--resume", "--max_iters=1000", cwd=workplace, check=2)
+        assert name in done.stderr and words in done.stderr and "Traceback" not in done.stderr and "step" not in done.stdout
+        assert words != "move" or f"go on from {first.name} instead" in done.stderr
+
+
 def test_a_gpu_recipe_on_a_cpu_says_how_long_and_names_the_other(workplace):
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "train.py"), *TINY, "--epochs=1e8", "--out_dir=out/endless"],
@@ -329,7 +342,7 @@ def test_the_schedule_warms_up_and_ends_where_the_run_ends():
     limits = Limits(Settings(epochs=2), windows_per_epoch=75)
     assert limits.progress(10, 149, 0) < 1 == limits.progress(10, 150, 0)
     limits = Limits(Settings(epochs=2, max_tokens=64 * 100, block_size=64), windows_per_epoch=75)
-    assert limits.progress(10, 99, 0) < 1 == limits.progress(10, 100, 0)
+    assert limits.progress(10, 99, 0) < 1 == limits.progress(10, 100, 0) and limits.reached(10, 100, 0) == "max_tokens"
 
 
 def test_warm_up_stable_decay():
