@@ -466,13 +466,13 @@ class Limits:
         """The share of each limit that is used up."""
         return {"max_iters": step / self.steps, self.name_of_windows: windows / self.windows, "max_minutes": seconds / self.seconds}
 
-    def progress(self, *at) -> float:
+    def progress(self, step: int, windows: int, seconds: float) -> float:
         """From 0 at the start to 1 at the end."""
-        return max(self.used(*at).values())
+        return max(self.used(step, windows, seconds).values())
 
-    def reached(self, *at) -> str:
+    def reached(self, step: int, windows: int, seconds: float) -> str:
         """The setting whose limit ends the run."""
-        used = self.used(*at)
+        used = self.used(step, windows, seconds)
         return max(used, key=used.get)
 
 

@@ -322,7 +322,7 @@ def test_a_damaged_checkpoint_is_named_before_training_goes_on(whole, workplace)
 
 def test_a_gpu_recipe_on_a_cpu_says_how_long_and_names_the_other(workplace):
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *TINY, "--epochs=1e8", "--out_dir=out/endless"],
+        [sys.executable, str(ROOT / "train.py"), *TINY, "--epochs=1e10", "--out_dir=out/endless"],
         cwd=workplace, stdout=subprocess.PIPE, encoding="utf-8", env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     lines = [process.stdout.readline() for _ in range(6)]
