@@ -309,7 +309,7 @@ def together(model: GPT, tokenizer: Tokenizer, s: Settings, seed: int, folder: P
         except (EOFError, KeyboardInterrupt):
             print()
             line = "/quit"
-        command, rest = (*line.split(maxsplit=1), "", "")[:2]
+        command, rest = (*line.strip().split(maxsplit=1), "", "")[:2]
         if command[:1] in ("／", "、") and "/" + command[1:] in COMMANDS:  # what a Chinese keyboard makes of the slash
             command = "/" + command[1:]
         try:
@@ -320,10 +320,10 @@ def together(model: GPT, tokenizer: Tokenizer, s: Settings, seed: int, folder: P
             elif command == "/help":
                 print(HELP.format(file=file))
             elif command == "/save":
-                keep(rest.strip() or file)
-                print(f"{len(story()):,} characters are in {rest.strip() or file}")
+                keep(rest or file)
+                print(f"{len(story()):,} characters are in {rest or file}")
             elif command == "/set":
-                name, _, value = rest.strip().replace("=", " ").partition(" ")
+                name, _, value = rest.replace("=", " ").partition(" ")
                 if name not in CHOICES:
                     raise UserError(f"what can be set here: {' '.join(CHOICES)}")
                 s = with_setting(s, name, value.strip())

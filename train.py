@@ -309,15 +309,14 @@ def with_model_config(s: Settings) -> Settings:
 
 
 def find_resume(s: Settings, out: Path) -> Path | None:
-    """The checkpoint to go on from. Raises UserError rather than write over a run, or where a trainer.json is damaged (that of the
-    best is needed at the next save)."""
+    """The checkpoint to go on from. Raises UserError rather than write over a run."""
     found = checkpoint.checkpoints(out)
-    for folder in found:
-        checkpoint.facts(folder)
     if found and not s.resume:
         raise UserError(f"{out} holds a run already. Go on with it: --resume. Start another: --out_dir=out/NAME")
     if s.resume and not found:
         print(f"no checkpoint in {out} yet: starting at step 0")
+    if found:
+        checkpoint.find_checkpoint(out, "best")  # as the next save will: a damaged trainer.json is told now
     return found[-1] if s.resume and found else None
 
 
@@ -458,13 +457,14 @@ class Limits:
 
     def __init__(self, s: Settings, windows_per_epoch: int):
         self.steps = s.max_iters or math.inf
-        by_epochs, by_tokens = math.ceil(s.epochs * windows_per_epoch) or math.inf, math.ceil(s.max_tokens / s.block_size) or math.inf
-        self.windows, self.name_of_windows = min(by_epochs, by_tokens), "epochs" if by_epochs <= by_tokens else "max_tokens"
+        self.epochs = math.ceil(s.epochs * windows_per_epoch) or math.inf  # both in windows
+        self.tokens = math.ceil(s.max_tokens / s.block_size) or math.inf
+        self.windows = min(self.epochs, self.tokens)
         self.seconds = 60 * s.max_minutes or math.inf
 
     def used(self, step: int, windows: int, seconds: float) -> dict[str, float]:
         """The share of each limit that is used up."""
-        return {"max_iters": step / self.steps, self.name_of_windows: windows / self.windows, "max_minutes": seconds / self.seconds}
+        return {"max_iters": step / self.steps, "epochs": windows / self.epochs, "max_tokens": windows / self.tokens, "max_minutes": seconds / self.seconds}
 
     def progress(self, step: int, windows: int, seconds: float) -> float:
         """From 0 at the start to 1 at the end."""
