@@ -3,9 +3,10 @@ A model made ready to write, where the time of a token is the time to read all w
 
     model = for_writing(load_pretrained("out/novel"), device, torch.bfloat16)               # the fastest way there is on the device
     model = for_writing(load_pretrained("out/novel"), device, torch.bfloat16, "int8")       # on a CPU: weights of 8 bits, a scale a row
+    model = for_writing(load_pretrained("out/novel"), device, torch.bfloat16, "int8", compile=True)   # and loops made for them, for one text
 
-On a CPU the weights are stored in the order in which oneDNN reads them; on a CUDA GPU the step of one token is a CUDA graph. Such a model can be
-sampled from and scored, but not trained or saved. docs/BENCHMARKS.md has what each is worth.
+On a CPU the weights are stored in the order in which oneDNN reads them, or torch.compile makes the loops that read them; on a CUDA GPU the step of
+one token is a CUDA graph. Such a model can be sampled from and scored, but not trained or saved. docs/BENCHMARKS.md has what each is worth.
 """
 
 import math
@@ -15,17 +16,22 @@ from functools import lru_cache, partial
 
 import torch
 import torch.nn as nn
+import torch.nn.functional as F
 
 from model import GPT, GPTConfig, KVCache
 
 
-def for_writing(model: GPT, device: torch.device, dtype: torch.dtype, quantize: str = "none") -> GPT:
+def for_writing(model: GPT, device: torch.device, dtype: torch.dtype, quantize: str = "none", compile: bool = False) -> GPT:
     """The model on the device, in eval mode; the one given is used up. dtype: of weights and products; quantize: none, or int8 (on a CPU, with bf16
-    for the rest). Where a fast way cannot be had, the model is the plain one."""
+    for the rest); compile: on a CPU, the step of one text (machine.why_not_compile tells whether torch can). Where another fast way cannot be had,
+    the model is the plain one."""
     if quantize == "int8":
         model = WritingGPT(model, Int8Linear).bfloat16()
     else:
         model = model.to(device, dtype)
+    if compile and device.type == "cpu":
+        model = CompiledGPT(model)
+    elif quantize == "none":
         if device.type == "cpu" and can_pack(dtype):
             model = WritingGPT(model, PackedLinear)
         elif device.type == "cuda":
@@ -98,6 +104,73 @@ def can_pack(dtype: torch.dtype) -> bool:
         return False
 
 
+# -- on a CPU: a step that is compiled -----------------------------------------------------------------------------------------
+
+
+class CompiledGPT(GPT):
+    """A GPT whose step of one token of one text is compiled (for a prompt, and for several texts, it is the model it was made of).
+
+    For a single vector a product is a walk over the weights, and the loop that torch.compile makes of it reads each once, in the 8 or 16 bits in
+    which it is stored, and widens it in a register. So does attention with the cache. A block is compiled once and called for each layer.
+    """
+
+    def __init__(self, model: GPT):
+        nn.Module.__init__(self)
+        self.config, self.checkpoint_activations, self.transformer = model.config, False, model.transformer
+        self.head, self.score = getattr(model, "head", model.transformer.wte), model.score
+        self.block, self.finish = torch.compile(one_position, fullgraph=True), torch.compile(one_score, fullgraph=True)
+        self.generate(torch.zeros(1, 1, dtype=torch.long), min(3, self.config.block_size))  # compile now, in some seconds, not within a text
+
+    def new_cache(self, batch_size: int, length: int) -> KVCache:
+        weight = self.transformer.wpe.weight  # one position more than can be filled: a view of all would have strides of its own, and be compiled for
+        return KVCache(self.config, batch_size, length + 1, weight.dtype, weight.device)
+
+    def forward(self, idx: torch.Tensor, targets=None, cache: KVCache | None = None, **settings):
+        """GPT's."""
+        if targets is not None or cache is None or not 0 < cache.length < self.config.block_size or idx.shape != (1, 1):
+            return super().forward(idx, targets, cache, **settings)
+        transformer, cache.length = self.transformer, cache.length + 1
+        x = transformer.wte.weight[idx[0, 0]].float() + transformer.wpe.weight[cache.length - 1]  # (C,)
+        for block, kv in zip(transformer.h, cache.kv[:, :, 0, :, : cache.length]):
+            torch._dynamo.mark_dynamic(kv, 2)  # one compilation for all lengths
+            x = self.block(block, x, kv)
+        return self.finish(transformer.ln_f, self.head, x)[None, None, : self.config.vocab_size], None
+
+
+def one_position(block: nn.Module, x: torch.Tensor, kv: torch.Tensor) -> torch.Tensor:
+    """model.Block for one position of one text. x: (C,). kv: (2, H, T, D), the cache of the layer, whose last position is to be filled. Returns (C,)."""
+    _, H, T, D = kv.shape
+    q, *new = one_product(block.attn.c_attn, one_norm(block.ln_1, x)).view(3, H, D)
+    kv[:, :, -1] = torch.stack(new)
+    k, v = kv.float()  # (H, T, D)
+    attention = (k * once(q * D**-0.5)[:, None]).sum(2).softmax(1)  # (H, T)
+    x = x + one_product(block.attn.c_proj, (attention[:, :, None] * v).sum(1).flatten())
+    return x + one_product(block.mlp.c_proj, F.gelu(one_product(block.mlp.c_fc, one_norm(block.ln_2, x)), approximate="tanh"))
+
+
+def one_score(norm: nn.LayerNorm, head: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """(C,) -> (padded V,)"""
+    return one_product(head, one_norm(norm, x))
+
+
+def one_norm(norm: nn.LayerNorm, x: torch.Tensor) -> torch.Tensor:
+    return F.layer_norm(x, x.shape, norm.weight.float(), norm.bias.float())
+
+
+def one_product(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """W x + b in fp32, of a linear layer (or an embedding as the head). x: (in,). Returns (out,)."""
+    y = (layer.weight.float() * once(x)).sum(1)
+    if isinstance(layer, Int8Linear):
+        y = y * layer.scale
+    return y if getattr(layer, "bias", None) is None else y + layer.bias
+
+
+def once(x: torch.Tensor) -> torch.Tensor:
+    """x itself, computed before the loop that reads it. (Else the compiler puts its formula, a GELU perhaps, into that loop, for each row anew;
+    a view by strides needs numbers in memory.)"""
+    return x.as_strided(x.shape, x.stride())
+
+
 # -- on a CUDA GPU: a step that is launched as a whole -------------------------------------------------------------------------
 
 
@@ -134,14 +207,16 @@ class RecordedGPT(GPT):
     """A GPT that records its step of one token and then plays it back: one launch in place of some hundred and fifty (GPT-2 small), for one text
     more work for the processor than what they launch is for the GPU."""
 
-    Cache = StaticCache
-
     def __init__(self, model: GPT, record: Callable | None = None):
         """record(step): calls the step as often as it likes, and returns a function that does the same work and returns the same tensor, filled anew.
         One text (or batch) at a time: torch may free what one recording works with when another one goes."""
         nn.Module.__init__(self)
         self.config, self.checkpoint_activations, self.transformer = model.config, False, model.transformer
         self.record = record or partial(cuda_graph, stream=torch.cuda.Stream(self.transformer.wpe.weight.device))
+
+    def new_cache(self, batch_size: int, length: int) -> StaticCache:
+        weight = self.transformer.wpe.weight
+        return StaticCache(self.config, batch_size, length, weight.dtype, weight.device)
 
     def forward(self, idx: torch.Tensor, targets=None, cache: StaticCache | None = None, **settings):
         """GPT's. The logits of a single token with a cache are valid until the next call."""

@@ -124,8 +124,6 @@ class Block(nn.Module):
 class GPT(nn.Module):
     """GPT-2. `logits, loss = model(idx, targets)`."""
 
-    Cache = KVCache  # what `stream` keeps
-
     def __init__(self, config: GPTConfig, init: bool = True):
         """Build the model, with fresh weights unless others are to come. Raises ValueError when n_head does not divide n_embd."""
         super().__init__()
@@ -210,6 +208,12 @@ class GPT(nn.Module):
         """(..., C) -> (..., padded V). The head is tied: the vector that reads a token also scores it."""
         return F.linear(x, self.transformer.wte.weight)
 
+    def new_cache(self, batch_size: int, length: int) -> KVCache:
+        """An empty cache on the model's device, for texts of so many positions."""
+        weight = self.transformer.wpe.weight
+        dtype = torch.float32 if weight.device.type == "cpu" else weight.dtype  # CPUs attend to bf16 two times slower
+        return KVCache(self.config, batch_size, length, dtype, weight.device)
+
     @torch.inference_mode()
     def stream(self, idx, max_new_tokens, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, repetition_penalty=1.0,
                repetition_window=0, grammar=None, seed=None, first_row=0):  # fmt: skip
@@ -232,8 +236,7 @@ class GPT(nn.Module):
         uniform = uniform.to(device)
         ids = torch.cat((idx, idx.new_full((B, max_new_tokens), -1)), dim=1)  # -1: to be written
         state = ids.new_zeros(B)
-        dtype = torch.float32 if device.type == "cpu" else self.transformer.wpe.weight.dtype  # CPUs attend to bf16 two times slower
-        cache = self.Cache(self.config, B, min(block, ids.size(1)), dtype, device)
+        cache = self.new_cache(B, min(block, ids.size(1)))
         begin = max(0, min(length) - block)  # where what the model has yet to read begins
         for t in range(min(length), ids.size(1)):
             logits = self(ids[:, begin:t], cache=cache, only_last=True)[0][:, 0].float()  # (B, V)

@@ -4,7 +4,7 @@ Writing: python bench/sampling.py --nanogpt=PATH
 GPT-2 small with 13,317 tokens and random weights, plain sampling from all tokens, beside transformers' generate with its cache (where it is
 installed) and nanoGPT's (a checkout of it; without a cache, so only --tokens/10 of them). Also: ten samples at once, the share of
 the memory bandwidth that is reached, the time to the first token of a folder, and, with --model (a trained run), what int8 costs in loss.
-On a CUDA GPU also the same model without its CUDA graph.
+On a CPU also with the step compiled (where there is a C++ compiler), on a CUDA GPU also without the CUDA graph.
 """
 
 import sys
@@ -40,7 +40,7 @@ from measure import ROOT, load_nanogpt, side_by_side, show
 import checkpoint
 from dataset import Corpus, validation_windows
 from inference import for_writing
-from machine import pick_device
+from machine import pick_device, why_not_compile
 from model import GPT, GPTConfig
 from tokenizer import BYTES, SPECIALS, Tokenizer
 
@@ -51,12 +51,14 @@ def rows(s: Settings) -> list[dict]:
     device = pick_device()
     cuda, n = device.type == "cuda", s.tokens
     start = torch.zeros(1, 1, dtype=torch.long, device=device)
-    fresh = lambda *how: for_writing(GPT(GPTConfig(VOCAB)), device, *how)  # noqa: E731
-    models = {"fp32": fresh(torch.float32), "bf16": fresh(torch.bfloat16)}
+    fresh = lambda *how, **more: for_writing(GPT(GPTConfig(VOCAB)), device, *how, **more)  # noqa: E731
+    ways = {"fp32": (torch.float32,), "bf16": (torch.bfloat16,)} | ({} if cuda else {"int8": (torch.bfloat16, "int8")})
+    models = {name: fresh(*how) for name, how in ways.items()}
     if cuda:
         models["bf16 without a CUDA graph"] = GPT(GPTConfig(VOCAB)).eval().to(device, torch.bfloat16)
-    else:
-        models["int8"] = fresh(torch.bfloat16, "int8")
+    several = list(models)  # which of them write several texts at once
+    if not cuda and not why_not_compile(device):
+        models |= {f"{name} compiled": fresh(*how, compile=True) for name, how in ways.items()}
     calls = {f"ours, {name}": lambda m=m: m.generate(start, n, seed=1)[0, -1].item() for name, m in models.items()}
     if importlib.util.find_spec("transformers"):
         from transformers import GPT2Config, GPT2LMHeadModel
@@ -79,12 +81,12 @@ def rows(s: Settings) -> list[dict]:
     rate = {name: n / taken for name, taken in seconds.items()}
     found = [{"what": "memory bandwidth (a sum over 512 MiB)", "ours": bandwidth / 1e9, "unit": "GB/s"}]
     for name, model in models.items():
-        share = bytes_a_token(model, name, n, device) * rate[f"ours, {name}"] / bandwidth
+        share = bytes_a_token(model, name, n) * rate[f"ours, {name}"] / bandwidth
         row = {"what": f"one stream of {n:,} tokens, {name}: {share:.0%} of the bandwidth", "ours": rate[f"ours, {name}"], "unit": "tokens/s"}
         peers = [other for other in rate if other.startswith("transformers")]
         found += [row | {"other": other, "peer": rate[other]} for other in peers] or [row]
     ten = start.expand(10, 1)
-    for name, taken in zip(models, side_by_side(1, *(lambda m=m: m.generate(ten, n, seed=1)[0, -1].item() for m in models.values()), warm_up=cuda)):
+    for name, taken in zip(several, side_by_side(1, *(lambda m=models[m]: m.generate(ten, n, seed=1)[0, -1].item() for m in several), warm_up=cuda)):
         found.append({"what": f"ten samples of {n:,} tokens at once, {name}", "ours": 10 * n / taken, "unit": "tokens/s"})
     if s.nanogpt:
         module, part = load_nanogpt(s.nanogpt), max(1, n // 10)
@@ -98,13 +100,13 @@ def rows(s: Settings) -> list[dict]:
     return found
 
 
-def bytes_a_token(model: GPT, name: str, n: int, device) -> int:
+def bytes_a_token(model: GPT, name: str, n: int) -> int:
     """What must be read for a token: all weights but the positions' once, and on average half of the cache's n positions."""
     c = model.config
     weights = 12 * c.n_layer * c.n_embd**2 + c.padded_vocab_size * c.n_embd
     cache = 2 * c.n_layer * c.n_embd * min(n, c.block_size) // 2
-    wide = model.transformer.wpe.weight.element_size()
-    return weights * (1 if name == "int8" else wide) + cache * (4 if device.type == "cpu" else wide)
+    wide = 1 if name.startswith("int8") else model.transformer.wpe.weight.element_size()
+    return weights * wide + cache * model.new_cache(1, 1).kv.element_size()
 
 
 def first_token() -> float:

@@ -1,4 +1,4 @@
-"""Writing fast: packed and 8-bit weights on a CPU, and the step that a GPU plays back, held to the plain model."""
+"""Writing fast: packed and 8-bit weights and the compiled step on a CPU, and the step that a GPU plays back, held to the plain model."""
 
 from contextlib import nullcontext
 
@@ -10,7 +10,9 @@ from torch.utils._pytree import tree_map
 import checkpoint
 import inference
 from dataset import Corpus, validation_windows
-from inference import Int8Linear, PackedLinear, RecordedGPT, StaticCache, WritingGPT, can_pack, can_record, for_writing, recording_error
+from inference import (CompiledGPT, Int8Linear, PackedLinear, RecordedGPT, StaticCache, WritingGPT, can_pack, can_record, for_writing,
+                       recording_error)  # fmt: skip
+from machine import why_not_compile
 from model import GPT, GPTConfig
 
 CPU = torch.device("cpu")
@@ -43,6 +45,57 @@ def test_eight_bit_weights_score_nearly_the_same(workplace):
     with torch.no_grad():
         losses = [for_writing(checkpoint.load_pretrained(run_folder), CPU, torch.bfloat16, how)(x, y)[1].item() for how in ("none", "int8")]
     assert abs(losses[0] - losses[1]) < 0.01
+
+
+def lively(block_size: int) -> GPT:
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(64, block_size, 2, 2, 32)).eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(8 if p.dim() > 1 else 1)
+    return model
+
+
+@pytest.fixture(scope="module")
+def compiler():
+    if reason := why_not_compile(CPU):
+        pytest.skip(reason)
+
+
+def test_compiled_steps_write_the_plain_text(compiler):
+    """Over the window's seam, for a prompt longer than one token, and for several texts at once; one compilation does for all lengths."""
+    model, settings = lively(48), dict(seed=1, top_p=0.9, repetition_penalty=1.1)
+    fast = for_writing(lively(48), CPU, torch.float32, compile=True)
+    assert isinstance(fast, CompiledGPT)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for rows, prompt, new in ((1, 1, 120), (1, 60, 30), (1, 5, 7), (3, 2, 60)):
+            idx = torch.randint(0, 64, (rows, prompt))
+            assert (fast.generate(idx, new, **settings) == model.generate(idx, new, **settings)).all()
+    with pytest.raises(ValueError, match="block_size"):
+        cache = fast.new_cache(1, 48)
+        cache.length = 48
+        fast(torch.zeros(1, 1, dtype=torch.long), cache=cache)
+
+
+@pytest.mark.parametrize("quantize", ["none", "int8"])
+def test_compiled_16_and_8_bit_weights_give_the_logits_of_those_weights(compiler, quantize):
+    """Beside a float64 model of the same rounded weights: nearer than the step that is not compiled."""
+    plain = for_writing(lively(48), CPU, torch.bfloat16, quantize)
+    wide = lively(48).bfloat16().double()
+    if quantize == "int8":
+        for own, block in zip(plain.transformer.h, wide.transformer.h):
+            for name in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"):
+                layer = own.get_submodule(name)
+                block.get_submodule(name).weight.data = layer.weight.double() * layer.scale.double()[:, None]
+        wide.score = lambda x: x @ (plain.head.weight.double() * plain.head.scale.double()[:, None]).t()
+    idx, errors = torch.randint(0, 64, (1, 40)), []
+    want = wide(idx)[0]
+    for model in (for_writing(lively(48), CPU, torch.bfloat16, quantize, compile=True), plain):
+        with torch.inference_mode():
+            cache = model.new_cache(1, 48)
+            got = torch.cat([model(idx[:, t : t + 1], cache=cache)[0] for t in range(40)], dim=1)
+        errors.append(((got - want).norm() / want.norm()).item())
+    assert errors[0] < 0.004 and errors[0] < errors[1], errors
 
 
 class Tape(TorchDispatchMode):
@@ -83,15 +136,6 @@ def tapes():
         return tape.play
 
     return made, record
-
-
-def lively(block_size: int) -> GPT:
-    torch.manual_seed(0)
-    model = GPT(GPTConfig(64, block_size, 2, 2, 32)).eval()
-    with torch.no_grad():
-        for p in model.parameters():
-            p.mul_(8 if p.dim() > 1 else 1)
-    return model
 
 
 @pytest.mark.parametrize("lengths, block_size, new", [((1,), 300, 500), ((3, 150), 300, 400), ((129, 128, 127), 200, 150), ((40,), 32, 60)])

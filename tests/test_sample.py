@@ -182,6 +182,19 @@ def test_eight_bit_weights_write(workplace):
     assert run(workplace, "--model=out/tiny", "--start=却说", "--quantize=int8", "--seed=1").stdout.startswith("却说")
 
 
+def test_where_nothing_can_be_compiled_it_writes_all_the_same(workplace, tmp_path):
+    arguments = ["--model=out/tiny", "--start=却说", "--seed=1"]
+    done = run(workplace, *arguments, "--compile", environment={"CXX": "/no/compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)})
+    assert done.stdout == run(workplace, *arguments).stdout
+    assert "torch.compile does not work here" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_compiled_samples_do_not_depend_on_how_many(workplace):
+    arguments = ["--model=out/tiny", "--start=却说", "--seed=1", "--compile"]
+    one, three = run(workplace, *arguments).stdout, run(workplace, *arguments, "--num_samples=3").stdout
+    assert one.startswith("却说") and one.strip() in three
+
+
 def test_batches_are_as_large_as_memory_holds(tiny, monkeypatch):
     import sample
 
