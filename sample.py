@@ -39,7 +39,7 @@ class Settings:
     device: str = "auto"  # cpu, cuda, cuda:1, mps; auto: the best there is
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of weights and products; auto: 16 bits where they are fast
     quantize: Literal["none", "int8"] = "none"  # int8: weights of 8 bits, for a CPU: the fastest for one text, in a quarter of the memory
-    compile: bool = False  # for a CPU with a C++ compiler: one text at a time, twice as fast after some seconds of torch.compile
+    compile: bool = False  # for a CPU with a C++ compiler: one text at a time, almost twice as fast, after 4 to 20 s of torch.compile
 
     def __post_init__(self):
         for name, fits, what in (

@@ -77,9 +77,10 @@ def test_compiled_steps_write_the_plain_text(compiler):
         fast(torch.zeros(1, 1, dtype=torch.long), cache=cache)
 
 
-@pytest.mark.parametrize("quantize", ["none", "int8"])
-def test_compiled_16_and_8_bit_weights_give_the_logits_of_those_weights(compiler, quantize):
+@pytest.mark.parametrize("quantize, four_at_once", [("none", False), ("int8", False), ("int8", True)])
+def test_compiled_16_and_8_bit_weights_give_the_logits_of_those_weights(compiler, quantize, four_at_once, monkeypatch):
     """Beside a float64 model of the same rounded weights: nearer than the step that is not compiled."""
+    monkeypatch.setattr(inference, "FOUR_AT_ONCE", four_at_once)
     plain = for_writing(lively(48), CPU, torch.bfloat16, quantize)
     wide = lively(48).bfloat16().double()
     if quantize == "int8":
