@@ -18,20 +18,24 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from machine import first_line
 from model import GPT, GPTConfig, KVCache
 
 
 def for_writing(model: GPT, device: torch.device, dtype: torch.dtype, quantize: str = "none", compile: bool = False) -> GPT:
     """The model on the device, in eval mode; the one given is used up. dtype: of weights and products; quantize: none, or int8 (on a CPU, with bf16
-    for the rest); compile: on a CPU, the step of one text (machine.why_not_compile tells whether torch can). Where another fast way cannot be had,
-    the model is the plain one."""
+    for the rest); compile: on a CPU, the step of one text. Where a fast way cannot be had, the model is the next best (a warning says why, where it
+    was asked for)."""
     if quantize == "int8":
         model = WritingGPT(model, Int8Linear).bfloat16()
     else:
         model = model.to(device, dtype)
     if compile and device.type == "cpu":
-        model = CompiledGPT(model)
-    elif quantize == "none":
+        try:
+            return CompiledGPT(model).eval()
+        except Exception as error:  # whatever the toolchain throws
+            warnings.warn(f"torch.compile does not work here, so writing goes on without it: {first_line(error)}", stacklevel=2)
+    if quantize == "none":
         if device.type == "cpu" and can_pack(dtype):
             model = WritingGPT(model, PackedLinear)
         elif device.type == "cuda":
@@ -66,12 +70,14 @@ class Int8Linear(nn.Module):
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None):
         """weight: (out, in), of any floating-point type. bias: (out,)."""
         super().__init__()
-        weight = weight.float().contiguous()
+        weight = F.pad(weight.float(), (0, -weight.size(1) % 16)).contiguous()  # torch's product reads 16 columns at a time, also past the end
         self.scale = (weight.abs().amax(1) / 127).clamp(min=1e-12).bfloat16()  # rounded first, so that its rounding costs nothing
         self.weight = (weight / self.scale[:, None].float()).round_().clamp_(-127, 127).to(torch.int8)
         self.bias = None if bias is None else bias.bfloat16()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.size(-1) < self.weight.size(1):
+            x = F.pad(x, (0, self.weight.size(1) - x.size(-1)))
         y = torch._weight_int8pack_mm(x.reshape(-1, x.size(-1)), self.weight, self.scale).view(*x.shape[:-1], -1)
         return y if self.bias is None else y + self.bias
 
@@ -108,7 +114,8 @@ def can_pack(dtype: torch.dtype) -> bool:
 
 
 class CompiledGPT(GPT):
-    """A GPT whose step of one token of one text is compiled (for a prompt, and for several texts, it is the model it was made of).
+    """A GPT whose step of one token of one text is compiled. (For a prompt, and for several texts, it is the model it was made of, but for a cache in
+    the weights' precision.) Raises whatever torch.compile does where it does not work.
 
     For a single vector a product is a walk over the weights, and the loop that torch.compile makes of it reads each once, in the 8 or 16 bits in
     which it is stored, and widens it in a register. So does attention with the cache. A block is compiled once and called for each layer.
@@ -129,12 +136,16 @@ class CompiledGPT(GPT):
         """GPT's."""
         if targets is not None or cache is None or not 0 < cache.length < self.config.block_size or idx.shape != (1, 1):
             return super().forward(idx, targets, cache, **settings)
+        return self._step(idx, cache), None
+
+    @torch.inference_mode()
+    def _step(self, idx: torch.Tensor, cache: KVCache) -> torch.Tensor:
         transformer, cache.length = self.transformer, cache.length + 1
         x = transformer.wte.weight[idx[0, 0]].float() + transformer.wpe.weight[cache.length - 1]  # (C,)
         for block, kv in zip(transformer.h, cache.kv[:, :, 0, :, : cache.length]):
             torch._dynamo.mark_dynamic(kv, 2)  # one compilation for all lengths
             x = self.block(block, x, kv)
-        return self.finish(transformer.ln_f, self.head, x)[None, None, : self.config.vocab_size], None
+        return self.finish(transformer.ln_f, self.head, x)[None, None, : self.config.vocab_size]  # (1, 1, V)
 
 
 def one_position(block: nn.Module, x: torch.Tensor, kv: torch.Tensor) -> torch.Tensor:
@@ -160,7 +171,9 @@ def one_norm(norm: nn.LayerNorm, x: torch.Tensor) -> torch.Tensor:
 def one_product(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """W x + b in fp32, of a linear layer (or an embedding as the head). x: (in,). Returns (out,)."""
     weight = layer.weight
-    if weight.dtype == torch.int8 and FOUR_AT_ONCE and weight.size(1) % 4 == 0:
+    if weight.dtype == torch.int8:
+        x = F.pad(x, (0, weight.size(1) - x.size(0)))
+    if weight.dtype == torch.int8 and FOUR_AT_ONCE:
         four, x, top = weight.view(torch.int32), once(x.view(-1, 4).t().contiguous()), -(1 << 24)  # (out, in / 4), (4, in / 4), the highest byte
         each = (four << 24, four << 16 & top, four << 8 & top, four & top)  # one of the four, times 2²⁴: its sign is the number's
         y = sum(w.float() * x[i] for i, w in enumerate(each)).sum(1) * 2**-24
@@ -236,12 +249,14 @@ class RecordedGPT(GPT):
         cache.token.copy_(idx)
         cache.position.fill_(past)
         cache.reach = (past // cache.STEP + 1) * cache.STEP
+        if targets is not None:
+            return super().forward(idx, targets, cache, **settings)
         if cache.reach not in cache.recordings:
             step = partial(self._step, cache, past)
             try:
                 cache.recordings[cache.reach] = self.record(step)
             except RuntimeError as failed:  # out of memory, or a torch that cannot record this: the step itself does the same
-                warnings.warn(f"writing without a CUDA graph, which is slower: {str(failed).strip().splitlines()[0][:150]}", stacklevel=2)
+                warnings.warn(f"writing without a CUDA graph, which is slower: {first_line(failed)}", stacklevel=2)
                 self.record, cache.recordings[cache.reach] = lambda step: step, step
         logits = cache.recordings[cache.reach]()  # (B, 1, V)
         cache.length = past + 1

@@ -57,7 +57,12 @@ def why_not_compile(device: torch.device) -> str:
         torch.compile(lambda x: x.sin() + 1)(torch.ones(8, device=device))
         return ""
     except Exception as error:  # whatever the toolchain throws
-        return (str(error).strip() or type(error).__name__).splitlines()[0][:150]
+        return first_line(error)
+
+
+def first_line(error: Exception) -> str:
+    """The beginning of an error's text, or its kind where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:150]
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:

@@ -438,8 +438,11 @@ def largest_batch(s: Settings, config: GPTConfig, dtype: torch.dtype, device: to
 
 def forecast(s: Settings, model: GPT, limits, state: dict, dtype: torch.dtype, device: torch.device, peak: float) -> str:
     """What the run will take: memory as counted, time at 40% of the rate (peak, FLOP/s) at which this machine multiplies matrices."""
-    tokens_left = s.block_size * min((limits.steps - state["step"]) * s.batch_size * s.gradient_accumulation_steps, limits.windows - state["windows"])
-    expected = min(tokens_left * model.flops_per_token() / (0.4 * peak), limits.seconds - state["seconds"])
+    windows_a_step = s.batch_size * s.gradient_accumulation_steps
+    steps_left = min(limits.steps - state["step"], (limits.windows - state["windows"]) / windows_a_step)
+    update = 300 * model.config.n_layer * model.config.n_embd**3 if s.optimizer == "muon" else 0  # FLOPs of Muon's products, a step
+    a_step = windows_a_step * s.block_size * model.flops_per_token() + update
+    expected = min(steps_left * a_step / (0.4 * peak), limits.seconds - state["seconds"])
     text = (
         f"expect   about {expected_memory(s, model.config, dtype, s.batch_size) / 1e9:.2g} GB of memory and {clock(max(0.0, expected))}"
         f" (at 40% of {peak / 1e12:.3g} TFLOP/s)"

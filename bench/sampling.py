@@ -49,15 +49,16 @@ VOCAB = 13317
 
 def rows(s: Settings) -> list[dict]:
     device = pick_device()
-    cuda, n = device.type == "cuda", s.tokens
+    cpu, cuda, n = device.type == "cpu", device.type == "cuda", s.tokens
+    compiles = cpu and not why_not_compile(device)
     start = torch.zeros(1, 1, dtype=torch.long, device=device)
     fresh = lambda *how, **more: for_writing(GPT(GPTConfig(VOCAB)), device, *how, **more)  # noqa: E731
-    ways = {"fp32": (torch.float32,), "bf16": (torch.bfloat16,)} | ({} if cuda else {"int8": (torch.bfloat16, "int8")})
+    ways = {"fp32": (torch.float32,), "bf16": (torch.bfloat16,)} | ({"int8": (torch.bfloat16, "int8")} if cpu else {})
     models = {name: fresh(*how) for name, how in ways.items()}
     if cuda:
         models["bf16 without a CUDA graph"] = GPT(GPTConfig(VOCAB)).eval().to(device, torch.bfloat16)
     several = list(models)  # which of them write several texts at once
-    if not cuda and not why_not_compile(device):
+    if compiles:
         models |= {f"{name} compiled": fresh(*how, compile=True) for name, how in ways.items()}
     calls = {f"ours, {name}": lambda m=m: m.generate(start, n, seed=1)[0, -1].item() for name, m in models.items()}
     if importlib.util.find_spec("transformers"):
@@ -93,7 +94,7 @@ def rows(s: Settings) -> list[dict]:
         peer = module.GPT(module.GPTConfig(vocab_size=VOCAB, dropout=0.0)).eval().to(device)
         own, theirs = side_by_side(1, lambda: models["fp32"].generate(start, part, seed=1)[0, -1].item(), lambda: peer.generate(start, part)[0, -1].item())
         found.append({"what": f"one stream of {part:,} tokens, fp32", "ours": part / own, "unit": "tokens/s", "other": "nanoGPT", "peer": part / theirs})
-    found += [{"what": f"first token of a folder, after torch's import{how}", "ours": taken, "unit": "s"} for how, taken in first_token(compile=not cuda).items()]
+    found += [{"what": f"first token of a folder, after torch's import{how}", "ours": taken, "unit": "s"} for how, taken in first_token(compiles).items()]
     if s.model:
         bf16, int8 = losses(s.model)
         found.append({"what": f"validation loss of {s.model}, int8 weights (beside bf16)", "ours": int8, "unit": "nats/token", "other": "bf16", "peer": bf16})

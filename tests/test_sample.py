@@ -12,6 +12,8 @@ import torch
 from conftest import ROOT, script, story
 
 import checkpoint
+from inference import CompiledGPT
+from machine import why_not_compile
 from sample import Sample, Settings, load, rows_that_fit, write
 from tokenizer import Tokenizer
 
@@ -189,10 +191,21 @@ def test_where_nothing_can_be_compiled_it_writes_all_the_same(workplace, tmp_pat
     assert "torch.compile does not work here" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_compiled_samples_do_not_depend_on_how_many(workplace):
-    arguments = ["--model=out/tiny", "--start=却说", "--seed=1", "--compile"]
-    one, three = run(workplace, *arguments).stdout, run(workplace, *arguments, "--num_samples=3").stdout
-    assert one.startswith("却说") and one.strip() in three
+def test_compiled_it_writes_one_text_after_the_other(workplace, tmp_path, monkeypatch):
+    """So that a text does not depend on how many there are: by themselves they are compiled, together they would not be."""
+    import sample
+
+    if reason := why_not_compile(torch.device("cpu")):
+        pytest.skip(reason)
+    batches, whole = [], sample.write
+    monkeypatch.setattr(sample, "write", lambda model, tokenizer, batch, *more: (batches.append((type(model), len(batch))), whole(model, tokenizer, batch, *more)))
+    monkeypatch.chdir(tmp_path)
+    for name, compile in (("compiled", True), ("plain", False)):
+        s = Settings(model=str(workplace / "out/tiny"), num_samples=3, max_new_tokens=5, seed=1, compile=compile, save=f"{name}.jsonl", device="cpu")
+        sample.main(s)
+        lines = [json.loads(line) for line in (tmp_path / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+        assert [line["settings"]["compile"] for line in lines] == [compile] * 3
+    assert batches[:3] == [(CompiledGPT, 1)] * 3 and [n for _, n in batches[3:]] == [3]
 
 
 def test_batches_are_as_large_as_memory_holds(tiny, monkeypatch):
