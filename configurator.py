@@ -65,10 +65,19 @@ def run(main, settings) -> None:
         # torch.OutOfMemoryError on a GPU, a RuntimeError on a CPU; known by their words, for torch may not be loaded here
         if not isinstance(error, MemoryError) and not re.search("out of memory|can't allocate memory", str(error)):
             raise
-        _fail(
-            f"out of memory ({str(error).splitlines()[0][:120] if str(error) else 'MemoryError'}).\nLess is needed with a smaller"
-            " --batch_size (raise --gradient_accumulation_steps to match), a smaller --block_size, or --checkpoint_activations."
-        )
+        ways = ", or ".join(way for name, way in LESS_MEMORY.items() if hasattr(settings, name))
+        reason = str(error).splitlines()[0][:120] if str(error) else "MemoryError"
+        _fail(f"out of memory ({reason})." + (f"\nLess is needed with {ways}." if ways else ""))
+
+
+LESS_MEMORY = {
+    "batch_size": "a smaller --batch_size (raise --gradient_accumulation_steps to match)",
+    "block_size": "a smaller --block_size",
+    "checkpoint_activations": "--checkpoint_activations",
+    "num_samples": "a smaller --num_samples",
+    "quantize": "--quantize=int8 on a CPU",
+}
+"""What a user can do where memory is short, by the setting that the script must have for it."""
 
 
 def _fail(message) -> typing.NoReturn:

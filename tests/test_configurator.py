@@ -1,3 +1,4 @@
+import importlib
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -71,9 +72,9 @@ def test_config_is_never_executed(tmp_path, line):
         (UserError("so not"), 2, "so not"),
         (KeyboardInterrupt(), 130, ""),
         (OSError(28, "No space left on device", "a/b"), 2, "a/b: No space left on device"),
-        (MemoryError(), 2, "--batch_size"),
-        (RuntimeError("CUDA out of memory. Tried to allocate 9 GiB\nmore"), 2, "--checkpoint_activations"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 2, "--block_size"),
+        (MemoryError(), 2, "MemoryError"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 9 GiB\nmore"), 2, "9 GiB)"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 2, "out of memory"),
     ],
 )
 def test_how_a_script_ends(error, status, words, capsys):
@@ -84,6 +85,20 @@ def test_how_a_script_ends(error, status, words, capsys):
         run(main, None)
     message = capsys.readouterr().err
     assert end.value.code == status and words in message and len(message.splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    "name, told, not_told",
+    [("train", ["batch_size", "checkpoint_activations"], ["num_samples"]), ("sample", ["num_samples", "quantize"], ["batch_size"]), ("prepare", [], ["batch_size"])],
+)
+def test_out_of_memory_advises_what_the_script_has(name, told, not_told, capsys):
+    def main(settings):
+        raise MemoryError
+
+    with pytest.raises(SystemExit):
+        run(main, importlib.import_module(name).Settings)
+    message = capsys.readouterr().err
+    assert all(f"--{word}" in message for word in told) and not any(f"--{word}" in message for word in not_told), message
 
 
 def test_a_bug_keeps_its_traceback():
