@@ -62,12 +62,17 @@ def run(main, settings) -> None:
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or error)
     except Exception as error:
-        # torch.OutOfMemoryError on a GPU, a RuntimeError on a CPU; known by their words, for torch may not be loaded here
-        if not isinstance(error, MemoryError) and not re.search("out of memory|can't allocate memory", str(error)):
+        if not is_out_of_memory(error):
             raise
         ways = ", or ".join(way for name, way in LESS_MEMORY.items() if hasattr(settings, name))
         reason = str(error).splitlines()[0][:120] if str(error) else "MemoryError"
         _fail(f"out of memory ({reason})." + (f"\nLess is needed with {ways}." if ways else ""))
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """torch.OutOfMemoryError on a GPU, a RuntimeError on a CPU: known by their words (Linux, Windows, mps), for torch may not be loaded here."""
+    words = "out of memory|can't allocate memory|not enough memory|Invalid buffer size"
+    return isinstance(error, MemoryError) or re.search(words, str(error)) is not None
 
 
 LESS_MEMORY = {
@@ -75,6 +80,7 @@ LESS_MEMORY = {
     "block_size": "a smaller --block_size",
     "checkpoint_activations": "--checkpoint_activations",
     "num_samples": "a smaller --num_samples",
+    "max_new_tokens": "a smaller --max_new_tokens",
     "quantize": "--quantize=int8 on a CPU",
 }
 """What a user can do where memory is short, by the setting that the script must have for it."""

@@ -121,7 +121,7 @@ def read_samples(path: Path) -> list[str]:
         raise UserError(f"cannot read {path}: byte {error.start} is not UTF-8") from None
     if path.suffix == ".jsonl":
         try:
-            return [json.loads(line)["text"] for line in text.splitlines() if line.strip()]
+            return [json.loads(line)["text"] for line in text.split("\n") if line.strip()]
         except (ValueError, KeyError, TypeError):
             raise UserError(f"{path} is not what sample.py --save writes: a line is no JSON object with a text") from None
     samples = [sample.strip() for sample in re.split(r"^=+ SAMPLE \d+ =+$", text, flags=re.MULTILINE)]

@@ -251,14 +251,14 @@ class RecordedGPT(GPT):
         cache.reach = (past // cache.STEP + 1) * cache.STEP
         if targets is not None:
             return super().forward(idx, targets, cache, **settings)
-        if cache.reach not in cache.recordings:
-            step = partial(self._step, cache, past)
+        step = partial(self._step, cache, past)
+        if self.record and cache.reach not in cache.recordings:
             try:
                 cache.recordings[cache.reach] = self.record(step)
             except RuntimeError as failed:  # out of memory, or a torch that cannot record this: the step itself does the same
                 warnings.warn(f"writing without a CUDA graph, which is slower: {first_line(failed)}", stacklevel=2)
-                self.record, cache.recordings[cache.reach] = lambda step: step, step
-        logits = cache.recordings[cache.reach]()  # (B, 1, V)
+                self.record = None
+        logits = cache.recordings.get(cache.reach, step)()  # (B, 1, V)
         cache.length = past + 1
         return logits, None
 

@@ -13,6 +13,7 @@ which tests/test_model.py compares logits and gradients.
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -220,10 +221,10 @@ class GPT(nn.Module):
         """Yield the next ids (B,) one position at a time, from the end of the shortest prompt on.
 
         idx: (B, T) prompts, a row shorter than others filled up with -1: while the longer ones are still read, its text begins, and
-        their own ids are yielded. Past block_size the window slides by half a block, so the cost of a token does not grow.
+        their own ids are yielded. Past block_size the window slides by half a block, so the model's work for a token does not grow.
         temperature=0 takes the likeliest token; the other filters are `filter_logits`'s, the penalty looks back repetition_window
         tokens (0: all). grammar: (allowed (S, V) bool, next (S, V)), which ids may come in each of S states, and the state after
-        each, 0 at first. seed: row i draws from a generator of its own, number first_row + i.
+        each, 0 at first. seed: 0 or more; row i draws from a generator of its own, made of the seed and first_row + i.
         """
         B, T = idx.shape
         block, device = self.config.block_size, idx.device
@@ -231,8 +232,8 @@ class GPT(nn.Module):
         seed = torch.randint(2**40, ()).item() if seed is None else seed
         uniform = torch.zeros(B, T + max_new_tokens)  # numbers in [0, 1), drawn before the loop so that no step waits for the host
         for i, n in enumerate(length):
-            own = torch.Generator().manual_seed((seed * 2**20 + first_row + i) % 2**63)
-            uniform[i, n : n + max_new_tokens] = torch.rand(max_new_tokens, generator=own).mul(1 - 2**-20)
+            own = np.random.default_rng((seed, first_row + i))  # torch's would look at 32 bits of a seed only
+            uniform[i, n : n + max_new_tokens] = torch.from_numpy(own.random(max_new_tokens, dtype=np.float32)).mul_(1 - 2**-20)
         uniform = uniform.to(device)
         ids = torch.cat((idx, idx.new_full((B, max_new_tokens), -1)), dim=1)  # -1: to be written
         state = ids.new_zeros(B)
@@ -247,8 +248,9 @@ class GPT(nn.Module):
             if temperature == 0:
                 token = logits.argmax(-1)
             else:  # inverse of the cumulative distribution at the row's uniform number
-                cumulative = logits.softmax(-1).cumsum(-1)
-                token = torch.searchsorted(cumulative, uniform[:, t, None] * cumulative[:, -1:], right=True).squeeze(1)
+                probability = logits.softmax(-1)
+                cumulative = probability.cumsum(-1)  # on a GPU it can rise by a rounding where nothing was added: not there
+                token = ((cumulative > uniform[:, t, None] * cumulative[:, -1:]) & (probability > 0)).int().argmax(-1)  # the first
             if t < T:  # a longer prompt goes on
                 token = torch.where(ids[:, t] >= 0, ids[:, t], token)
             if grammar is not None:
@@ -271,7 +273,7 @@ def filter_logits(logits: torch.Tensor, seen: torch.Tensor, temperature: float =
     logits: (B, V). seen: (B, T), the ids so far. Off: temperature 1, top_k 0, top_p 1, min_p 0, penalty 1.
     repetition_penalty (CTRL, Keskar et al. 2019) divides the positive logits of tokens seen and multiplies the
     negative ones; top_k keeps the k likeliest; top_p (nucleus, Holtzman et al. 2020) the fewest that together
-    reach p; min_p those at least that share of the likeliest. What is dropped becomes -inf.
+    reach p; min_p those at least that share of the likeliest. What is dropped becomes -inf; of equals at a limit all are kept.
     """
     if repetition_penalty != 1.0:
         score = logits.gather(1, seen)

@@ -12,7 +12,7 @@ The text appears as it is written. A seed gives the same text again.
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
-from configurator import UserError, configure, run, with_setting
+from configurator import UserError, configure, is_out_of_memory, run, with_setting
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Settings:
     def __post_init__(self):
         for name, fits, what in (
             ("num_samples", self.num_samples >= 1, "at least 1 is needed"),
-            ("max_new_tokens", self.max_new_tokens >= 1, "at least 1 is needed"),
+            ("max_new_tokens", 1 <= self.max_new_tokens <= 10**7, "1 to 10,000,000 is needed"),
             ("temperature", self.temperature == 0 or 0.001 <= self.temperature <= 1000, "0, or 0.001 to 1000, is needed"),
             ("top_k", self.top_k >= 0, "0 or more is needed"),
             ("top_p", 0 < self.top_p <= 1, "a probability above 0, up to 1, is needed"),
@@ -73,15 +73,15 @@ import secrets
 import sys
 import time
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
 import checkpoint
 from inference import CompiledGPT, for_writing
-from machine import free_memory, pick_device, pick_dtype
+from machine import first_line, free_memory, pick_device, pick_dtype
 from model import GPT
 from readers import find_sources
 from tokenizer import Tokenizer
@@ -107,7 +107,7 @@ def main(s: Settings) -> None:
     tokens, block = max(len(sample.ids) for sample in jobs), model.config.block_size
     if tokens > block:
         print(f"the start has {tokens:,} tokens, of which the model sees the last {block:,}", file=sys.stderr)
-    rows, began = 1 if s.compile else rows_that_fit(model, device), time.perf_counter()
+    rows, began = 1 if s.compile else rows_that_fit(model, device, s.max_new_tokens), time.perf_counter()
     for first in range(0, len(jobs), rows):
         batch = jobs[first : first + rows]
         try:
@@ -142,13 +142,14 @@ def read_starts(s: Settings) -> list[str]:
     return [line.rstrip("\r") for line in text.split("\n") if line.strip()] or [""]
 
 
-def rows_that_fit(model: GPT, device: torch.device) -> int:
-    """How many samples to write at once: what half of the free memory holds of caches and logits; 16 where the system does not tell."""
+def rows_that_fit(model: GPT, device: torch.device, max_new_tokens: int = 0) -> int:
+    """How many samples to write at once: what half of the free memory holds of caches, logits and ids; 16 where the system does not tell."""
     c = model.config
     wide = 4 if device.type == "cpu" else model.transformer.wpe.weight.element_size()
     cache = 2 * c.n_layer * c.n_embd * c.block_size * wide
     activations = 40 * c.n_embd * c.block_size  # of one block, while the prompt is read
-    return max(1, free_memory(device) // 2 // (cache + activations + 40 * c.vocab_size)) if free_memory(device) else 16
+    one = cache + activations + 40 * c.vocab_size + 24 * max_new_tokens
+    return max(1, free_memory(device) // 2 // one) if free_memory(device) else 16
 
 
 def write(model: GPT, tokenizer: Tokenizer, batch: list["Sample"], s: Settings, seed: int, first_row: int, screen: "Screen") -> None:
@@ -270,19 +271,33 @@ def record(start: str, text: str, number: int, s: Settings, seed: int, folder: P
 
 def append(path: str, text: str) -> None:
     """Add to the end of a file, so that nothing written before is lost."""
-    with open(path, "a", encoding="utf-8", newline="\n") as file:
+    with naming(path), open(path, "a", encoding="utf-8", newline="\n") as file:
         file.write(text)
 
 
 def replace_end(path: str, before: str, text: str) -> None:
     """The same, but in place of what was added before, if the file still ends with that. At a full disk the file is left as it was."""
+    path = os.path.realpath(path)  # not the link in place of the file
+    if os.path.exists(path) and not os.path.isfile(path):  # a device or a pipe keeps nothing to be replaced
+        return append(path, text)
     aside = Path(f"{path}.writing")
+    with naming(path):
+        try:
+            old = Path(path).read_bytes() if Path(path).exists() else b""
+            aside.write_bytes(old.removesuffix(before.encode()) + text.encode())
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: str):
+    """An error of the disk's names the file: a full one says of itself only that it is full."""
     try:
-        old = Path(path).read_bytes() if Path(path).exists() else b""
-        aside.write_bytes(old.removesuffix(before.encode()) + text.encode())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        error.filename = path
+        raise
 
 
 # -- together ----------------------------------------------------------------------------------------------------------------
@@ -294,14 +309,14 @@ COMMANDS = ("/undo", "/retry", "/save", "/set", "/help", "/quit", "/exit")
 
 
 def together(model: GPT, tokenizer: Tokenizer, s: Settings, seed: int, folder: Path, file: str) -> None:
-    """The interactive loop. The story is a list of pieces, each a list of ids that was typed or written; with --save it is kept at the end."""
+    """The interactive loop. The story is a list of pieces that were typed or written; with --save it is kept after each of them."""
     if hasattr(sys.stdin, "reconfigure"):
         sys.stdin.reconfigure(encoding="utf-8", errors="replace")
     print(HELP.format(file=file), file=sys.stderr)
     first = Sample(tokenizer, s.start[0] if s.start else "", s)
-    pieces, turn = [first.ids], 0
+    pieces, turn = [Piece(first.ids, first.text)], 0
     kept = {}  # file -> the story as it was last kept there
-    story = lambda: spell(tokenizer, [i for piece in pieces for i in piece])  # noqa: E731
+    story = lambda: "".join(piece.text for piece in pieces)  # noqa: E731
 
     def keep(path: str) -> None:
         """The story at the end of a file: as it is, or as a JSON line."""
@@ -319,12 +334,12 @@ def together(model: GPT, tokenizer: Tokenizer, s: Settings, seed: int, folder: P
         command, rest = (*line.strip().split(maxsplit=1), "", "")[:2]
         if command[:1] in ("／", "、") and "/" + command[1:] in COMMANDS:  # what a Chinese keyboard makes of the slash
             command = "/" + command[1:]
+        if command in ("/quit", "/exit"):
+            if s.save:
+                keep(file)  # a disk that is still full ends the program
+            return
         try:
-            if command in ("/quit", "/exit"):
-                if s.save:
-                    keep(file)
-                return
-            elif command == "/help":
+            if command == "/help":
                 print(HELP.format(file=file))
             elif command == "/save":
                 keep(rest or file)
@@ -338,38 +353,52 @@ def together(model: GPT, tokenizer: Tokenizer, s: Settings, seed: int, folder: P
             elif command == "/undo":
                 if len(pieces) == 1:
                     raise UserError("there is nothing to take back")
-                pieces[1:] = pieces[1:-1]
+                pieces.pop()
                 print(story()[-300:], end="")
             elif command.startswith("/") and command != "/retry":
                 raise UserError(f"there is no command {command}; /help lists them")
             else:
-                if command == "/retry":
-                    pieces[1:] = pieces[1:-1]
-                elif line.strip():
-                    pieces.append(tokenizer.encode_lines(line.replace("\\n", "\n")).tolist())
+                if command == "/retry" and pieces[-1].written:
+                    pieces.pop()
+                elif command != "/retry" and line.strip():
+                    text = line.replace("\\n", "\n")
+                    pieces.append(Piece(tokenizer.encode_lines(text).tolist(), text.replace("[CLS]", "\n\n").replace("[SEP]", "\n")))
                 turn += 1
-                pieces.append(go_on(model, tokenizer, [i for piece in pieces for i in piece], s, seed, turn))
+                pieces.append(go_on(model, tokenizer, pieces, s, seed, turn))
+            if s.save:
+                keep(file)
         except UserError as error:
             print(error, file=sys.stderr)
         except OSError as error:
-            print(f"cannot write: {error.strerror or error}", file=sys.stderr)
+            print(f"cannot write {error.filename}: {error.strerror or error}", file=sys.stderr)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            print(f"out of memory: {first_line(error)}", file=sys.stderr)
 
 
-def go_on(model: GPT, tokenizer: Tokenizer, ids: list[int], s: Settings, seed: int, turn: int) -> list[int]:
-    """Write a piece after ids and show it, the end of the text before it first. Ctrl-C ends it. Returns its ids."""
+@dataclass
+class Piece:
+    """A piece of a story: its ids, and its text as it was typed or shown."""
+
+    ids: list[int]
+    text: str
+    written: bool = False
+
+
+def go_on(model: GPT, tokenizer: Tokenizer, pieces: list[Piece], s: Settings, seed: int, turn: int) -> Piece:
+    """Write a piece after those that there are and show it, the end of the text before it first. Ctrl-C ends it."""
+    ids, text = [i for piece in pieces for i in piece.ids], "".join(piece.text for piece in pieces)
     sample = Sample(tokenizer, "[CLS]", s)
-    sample.ids, sample.text = list(ids), spell(tokenizer, ids).rpartition("\n")[2][-100:]
+    sample.ids, sample.text = list(ids), text.rpartition("\n")[2][-100:]
     sample.before, sample.from_here = [i for i in ids[-1:] if i != tokenizer.cls and not tokenizer.is_byte[i]], len(sample.text)
     try:
         write(model, tokenizer, [sample], s, seed, turn, Screen(s))
     except KeyboardInterrupt:
         print()
-    return sample.ids[len(ids) :]
-
-
-def spell(tokenizer: Tokenizer, ids: list[int]) -> str:
-    """The text of a story's ids."""
-    return tokenizer.decode(np.array(ids)).replace("[CLS]", "\n\n").lstrip("\n")
+    ids = sample.ids[len(ids) :]
+    end = "\n\n" if s.stop == "chapter" and ids[-1:] == [tokenizer.cls] else ""  # what comes next begins a chapter
+    return Piece(ids, sample.text[sample.from_here :] + end, written=True)
 
 
 if __name__ == "__main__":

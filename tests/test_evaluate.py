@@ -10,6 +10,7 @@ from conftest import script
 import checkpoint
 from dataset import Corpus
 from evaluate import balanced, copied_runs, held_out_nats, judge, read_samples
+from sample import Settings, record
 
 
 def brute_force(texts, training, n):
@@ -64,9 +65,11 @@ def test_the_table_and_the_json(workplace, tmp_path):
     book = Corpus.open(workplace / "data/novel")
     copied = book.tokenizer.decode(book.train[1:60])
     (tmp_path / "s.txt").write_text(f"==== SAMPLE 1 ====\n{copied}\n==== SAMPLE 2 ====\n不相干的话\n", encoding="utf-8")
-    lines = [json.dumps({"text": text}) for text in (copied, "不相干的话")]
+    lines = [json.dumps({"text": text}, ensure_ascii=False) for text in (copied, "不相干的话")]
     (tmp_path / "s.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     assert read_samples(tmp_path / "s.jsonl") == [text.strip() for text in read_samples(tmp_path / "s.txt")] == [copied, "不相干的话"]
+    (tmp_path / "odd.jsonl").write_text(record("", "一\u2028二\x85三", 1, Settings(), 1, tmp_path, "odd.jsonl"), encoding="utf-8")
+    assert read_samples(tmp_path / "odd.jsonl") == ["一\u2028二\x85三"], "line breaks of which JSON knows nothing"
     result = json.loads(script("evaluate.py", *base, f"--samples={tmp_path / 's.txt'}", "--json", cwd=workplace).stdout)
     assert result["samples"]["texts"] == 2 and result["samples"]["longest copied run"] >= 58
     assert 0 < result["bits_per_char"] < math.log2(book.tokenizer.vocab_size)
