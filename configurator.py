@@ -65,8 +65,12 @@ def run(main, settings) -> None:
         if not is_out_of_memory(error):
             raise
         ways = ", or ".join(way for name, way in LESS_MEMORY.items() if hasattr(settings, name))
-        reason = str(error).splitlines()[0][:120] if str(error) else "MemoryError"
-        _fail(f"out of memory ({reason})." + (f"\nLess is needed with {ways}." if ways else ""))
+        _fail(f"out of memory ({first_line(error)})." + (f"\nLess is needed with {ways}." if ways else ""))
+
+
+def first_line(error: Exception) -> str:
+    """The beginning of an error's text, or its kind where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:150]
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -18,7 +18,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from machine import first_line
+from configurator import first_line
 from model import GPT, GPTConfig, KVCache
 
 

@@ -5,7 +5,7 @@ import time
 
 import torch
 
-from configurator import UserError
+from configurator import UserError, first_line
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -58,11 +58,6 @@ def why_not_compile(device: torch.device) -> str:
         return ""
     except Exception as error:  # whatever the toolchain throws
         return first_line(error)
-
-
-def first_line(error: Exception) -> str:
-    """The beginning of an error's text, or its kind where it has none."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:150]
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:

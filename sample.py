@@ -12,7 +12,7 @@ The text appears as it is written. A seed gives the same text again.
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
-from configurator import UserError, configure, is_out_of_memory, run, with_setting
+from configurator import UserError, configure, first_line, is_out_of_memory, run, with_setting
 
 
 @dataclass
@@ -81,7 +81,7 @@ from tqdm import tqdm
 
 import checkpoint
 from inference import CompiledGPT, for_writing
-from machine import first_line, free_memory, pick_device, pick_dtype
+from machine import free_memory, pick_device, pick_dtype
 from model import GPT
 from readers import find_sources
 from tokenizer import Tokenizer
@@ -142,14 +142,15 @@ def read_starts(s: Settings) -> list[str]:
     return [line.rstrip("\r") for line in text.split("\n") if line.strip()] or [""]
 
 
-def rows_that_fit(model: GPT, device: torch.device, max_new_tokens: int = 0) -> int:
+def rows_that_fit(model: GPT, device: torch.device, max_new_tokens: int) -> int:
     """How many samples to write at once: what half of the free memory holds of caches, logits and ids; 16 where the system does not tell."""
     c = model.config
     wide = 4 if device.type == "cpu" else model.transformer.wpe.weight.element_size()
     cache = 2 * c.n_layer * c.n_embd * c.block_size * wide
     activations = 40 * c.n_embd * c.block_size  # of one block, while the prompt is read
-    one = cache + activations + 40 * c.vocab_size + 24 * max_new_tokens
-    return max(1, free_memory(device) // 2 // one) if free_memory(device) else 16
+    tokens = 24 * max_new_tokens  # ids, twice while they are laid out, and a random number each
+    row = cache + activations + tokens + 40 * c.vocab_size
+    return max(1, free_memory(device) // 2 // row) if free_memory(device) else 16
 
 
 def write(model: GPT, tokenizer: Tokenizer, batch: list["Sample"], s: Settings, seed: int, first_row: int, screen: "Screen") -> None:
@@ -316,11 +317,10 @@ def together(model: GPT, tokenizer: Tokenizer, s: Settings, seed: int, folder: P
     first = Sample(tokenizer, s.start[0] if s.start else "", s)
     pieces, turn = [Piece(first.ids, first.text)], 0
     kept = {}  # file -> the story as it was last kept there
-    story = lambda: "".join(piece.text for piece in pieces)  # noqa: E731
 
     def keep(path: str) -> None:
         """The story at the end of a file: as it is, or as a JSON line."""
-        text = record(first.start, story(), 1, s, seed, folder, path) if path.endswith(".jsonl") else story() + "\n"
+        text = record(first.start, told(pieces), 1, s, seed, folder, path) if path.endswith(".jsonl") else told(pieces) + "\n"
         replace_end(path, kept.get(path, ""), text)
         kept[path] = text
 
@@ -343,7 +343,7 @@ def together(model: GPT, tokenizer: Tokenizer, s: Settings, seed: int, folder: P
                 print(HELP.format(file=file))
             elif command == "/save":
                 keep(rest or file)
-                print(f"{len(story()):,} characters are in {rest or file}")
+                print(f"{len(told(pieces)):,} characters are in {rest or file}")
             elif command == "/set":
                 name, _, value = rest.replace("=", " ").partition(" ")
                 if name not in CHOICES:
@@ -354,7 +354,7 @@ def together(model: GPT, tokenizer: Tokenizer, s: Settings, seed: int, folder: P
                 if len(pieces) == 1:
                     raise UserError("there is nothing to take back")
                 pieces.pop()
-                print(story()[-300:], end="")
+                print(told(pieces)[-300:], end="")
             elif command.startswith("/") and command != "/retry":
                 raise UserError(f"there is no command {command}; /help lists them")
             else:
@@ -386,11 +386,16 @@ class Piece:
     written: bool = False
 
 
+def told(pieces: list[Piece]) -> str:
+    """The text of a story."""
+    return "".join(piece.text for piece in pieces)
+
+
 def go_on(model: GPT, tokenizer: Tokenizer, pieces: list[Piece], s: Settings, seed: int, turn: int) -> Piece:
     """Write a piece after those that there are and show it, the end of the text before it first. Ctrl-C ends it."""
-    ids, text = [i for piece in pieces for i in piece.ids], "".join(piece.text for piece in pieces)
+    ids = [i for piece in pieces for i in piece.ids]
     sample = Sample(tokenizer, "[CLS]", s)
-    sample.ids, sample.text = list(ids), text.rpartition("\n")[2][-100:]
+    sample.ids, sample.text = list(ids), told(pieces).rpartition("\n")[2][-100:]
     sample.before, sample.from_here = [i for i in ids[-1:] if i != tokenizer.cls and not tokenizer.is_byte[i]], len(sample.text)
     try:
         write(model, tokenizer, [sample], s, seed, turn, Screen(s))

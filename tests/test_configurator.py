@@ -75,6 +75,8 @@ def test_config_is_never_executed(tmp_path, line):
         (MemoryError(), 2, "MemoryError"),
         (RuntimeError("CUDA out of memory. Tried to allocate 9 GiB\nmore"), 2, "9 GiB)"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 2, "out of memory"),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried"), 2, "out of memory"),
+        (RuntimeError("Invalid buffer size: 36.00 GiB"), 2, "out of memory"),
     ],
 )
 def test_how_a_script_ends(error, status, words, capsys):
@@ -89,7 +91,7 @@ def test_how_a_script_ends(error, status, words, capsys):
 
 @pytest.mark.parametrize(
     "name, told, not_told",
-    [("train", ["batch_size", "checkpoint_activations"], ["num_samples"]), ("sample", ["num_samples", "quantize"], ["batch_size"]), ("prepare", [], ["batch_size"])],
+    [("train", ["batch_size", "block_size", "checkpoint_activations"], ["num_samples"]), ("sample", ["num_samples", "quantize"], ["batch_size"]), ("prepare", [], ["batch_size"])],
 )
 def test_out_of_memory_advises_what_the_script_has(name, told, not_told, capsys):
     def main(settings):
@@ -99,6 +101,7 @@ def test_out_of_memory_advises_what_the_script_has(name, told, not_told, capsys)
         run(main, importlib.import_module(name).Settings)
     message = capsys.readouterr().err
     assert all(f"--{word}" in message for word in told) and not any(f"--{word}" in message for word in not_told), message
+    assert len(message.splitlines()) <= 2
 
 
 def test_a_bug_keeps_its_traceback():

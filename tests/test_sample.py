@@ -229,7 +229,9 @@ def test_batches_are_as_large_as_memory_holds(tiny, monkeypatch):
     cache = 2 * 2 * 32 * 32 * 4  # keys and values of 2 layers, 32 wide, 32 positions, fp32
     for free, least, most in ((200 * cache, 10, 99), (0, 16, 16), (1, 1, 1)):
         monkeypatch.setattr(sample, "free_memory", lambda device: free)
-        assert least <= rows_that_fit(model, torch.device("cpu")) <= most
+        assert least <= rows_that_fit(model, torch.device("cpu"), 30) <= most
+    monkeypatch.setattr(sample, "free_memory", lambda device: 2**30)
+    assert rows_that_fit(model, torch.device("cpu"), 10**7) == 2, "ids take memory too"
 
 
 def test_json_lines_say_how_a_sample_was_made(workplace, tmp_path):
