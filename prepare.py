@@ -65,7 +65,7 @@ import numpy as np
 from tqdm import tqdm
 
 from dataset import FORMAT, NEXT, adopt, sha256
-from readers import KINDS, Source, find_sources
+from text.readers import KINDS, Source, find_sources
 from tokenizer import Tokenizer
 
 CLASSIC = Path("data/classic/三国演义.txt")

@@ -80,10 +80,10 @@ import torch
 from tqdm import tqdm
 
 import checkpoint
-from inference import CompiledGPT, for_writing
+from generation.inference import CompiledGPT, for_writing
 from machine import free_memory, pick_device, pick_dtype
 from model import GPT
-from readers import find_sources
+from text.readers import find_sources
 from tokenizer import Tokenizer
 
 

@@ -109,8 +109,8 @@ import checkpoint
 from dataset import Corpus, Windows, validation_windows
 from machine import device_name, free_memory, matmul_rate, pick_device, pick_dtype, why_not_compile
 from model import GPT, GPTConfig
-from optimizer import Optimizers
-from runlog import RunLog
+from training.optimizer import Optimizers
+from training.runlog import RunLog
 from tokenizer import Tokenizer
 
 

@@ -35,7 +35,7 @@ import subprocess
 
 from measure import ROOT, show
 
-from runlog import read_metrics
+from training.runlog import read_metrics
 
 SMALL = ["--n_layer=3", "--n_head=4", "--n_embd=256", "--block_size=256", "--eval_interval=150", "--eval_windows=100"]
 RECIPES = {

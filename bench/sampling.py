@@ -39,7 +39,7 @@ from measure import ROOT, load_nanogpt, side_by_side, show
 
 import checkpoint
 from dataset import Corpus, validation_windows
-from inference import for_writing
+from generation.inference import for_writing
 from machine import pick_device, why_not_compile
 from model import GPT, GPTConfig
 from tokenizer import BYTES, SPECIALS, Tokenizer

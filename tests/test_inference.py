@@ -9,9 +9,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 import checkpoint
-import inference
+from generation import inference
 from dataset import Corpus, validation_windows
-from inference import (CompiledGPT, Int8Linear, PackedLinear, RecordedGPT, StaticCache, WritingGPT, can_pack, can_record, for_writing,
+from generation.inference import (CompiledGPT, Int8Linear, PackedLinear, RecordedGPT, StaticCache, WritingGPT, can_pack, can_record, for_writing,
                        recording_error)  # fmt: skip
 from machine import why_not_compile
 from model import GPT, GPTConfig

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from model import GPT, GPTConfig
-from optimizer import Muon, Optimizers
+from training.optimizer import Muon, Optimizers
 from train import Settings
 
 OFF = torch.amp.GradScaler("cpu", enabled=False)

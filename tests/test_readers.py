@@ -10,9 +10,9 @@ from conftest import story
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import readers
+from text import readers
 from configurator import UserError
-from readers import Source, detect, find_sources, html_to_text
+from text.readers import Source, detect, find_sources, html_to_text
 
 BOOK = story()
 CHAPTERS = [chapter for chapter in BOOK.replace("\n第", "\n\0第").split("\0")]

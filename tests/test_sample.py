@@ -12,7 +12,7 @@ import torch
 from conftest import ROOT, script, story
 
 import checkpoint
-from inference import CompiledGPT
+from generation.inference import CompiledGPT
 from machine import why_not_compile
 from sample import Sample, Settings, load, rows_that_fit, write
 from tokenizer import Tokenizer

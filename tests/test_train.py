@@ -14,7 +14,7 @@ import checkpoint
 import train
 from dataset import Corpus
 from model import GPT, GPTConfig
-from runlog import read_metrics
+from training.runlog import read_metrics
 from train import Limits, Settings, StopSignal, expected_memory, largest_batch, learning_rate
 
 LONG = [*TINY, "--max_iters=60", "--eval_interval=10", "--dropout=0.1"]
