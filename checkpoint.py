@@ -224,6 +224,7 @@ def load_pretrained(folder, prefer: str = "best") -> GPT:
     with torch.device("meta"):  # no memory and no fresh weights, for they are replaced at once
         model = GPT(config, init=False)
     model.load_state_dict(_from_gpt2(_read_weights(folder), model, folder), assign=True)
+    model.tie_weights()
     return model.eval()
 
 
@@ -326,7 +327,7 @@ def _from_gpt2(stored: dict[str, torch.Tensor], model: GPT, folder: Path) -> dic
             raise UserError(f"{folder}: {name} has shape {tuple(w.shape)}, but config.json asks for {tuple(expected[name])}")
         if not w.sum().isfinite():
             raise UserError(f"{folder}: {name} holds NaN or infinite numbers")
-    return weights
+    return {**weights, "lm_head.weight": weights[table]}
 
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:

@@ -1,26 +1,28 @@
 """
-Settings: a typed block at the top of each script, then config files, then --key=value.
+Typed settings for the scripts: defaults in a dataclass, then config files, then --key=value.
 
     @dataclass
     class Settings:
         # data
         data_dir: str = "data/novel"  # the prepared folder
-        batch_size: int = 16  # windows in a micro-batch
+        batch_size: int = 16  # windows per micro-batch
 
     settings = configure(Settings) if __name__ == "__main__" else None   # before the heavy imports
 
-A setting's comment is its line in --help; a comment on a line of its own is a heading there. A config file holds
-`name = literal` lines (arithmetic on numbers allowed); it is parsed, never executed. What is on the command
-line wins over what is in a file; a later file wins over an earlier one. Standard library only.
+The comment behind a setting is its text in --help. A comment on a line of its own is a heading there.
+A config file holds `name = literal` lines (arithmetic on numbers is allowed). It is parsed, never executed.
+The command line wins over config files, and a later file wins over an earlier one. Standard library only.
 """
 
 import ast
+import difflib
 import inspect
 import operator
 import os
 import re
 import signal
 import sys
+import textwrap
 import types
 import typing
 from dataclasses import MISSING, fields, replace
@@ -28,13 +30,13 @@ from typing import Literal
 
 
 class UserError(ValueError):
-    """A mistake of the user's: `run` prints its text, one or two plain lines, and leaves with status 2."""
+    """A user's mistake. `run` prints its message, one or two plain lines, and exits with status 2."""
 
 
 def configure(Settings: type, argv: list[str] | None = None):
-    """The settings of a script's command line. Answers --help itself; leaves with status 2 on a mistake."""
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # until `run`: there is nothing to save yet
-    for stream in (sys.stdout, sys.stderr):  # Chinese text on a Windows console, whatever its code page
+    """Parse the script's command line. Prints --help and exits; exits with status 2 on a mistake."""
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # until `run` is called there is nothing to save
+    for stream in (sys.stdout, sys.stderr):  # Windows consoles default to a code page without Chinese
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     argv = sys.argv[1:] if argv is None else argv
@@ -48,7 +50,7 @@ def configure(Settings: type, argv: list[str] | None = None):
 
 
 def run(main, settings) -> None:
-    """Call main(settings); a mistake, an interrupt or a failing disk ends in plain words instead of a traceback."""
+    """Call main(settings). Mistakes, Ctrl-C, disk errors and lack of memory end with a message, not a traceback."""
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         main(settings)
@@ -56,7 +58,7 @@ def run(main, settings) -> None:
         _fail(error)
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:  # the reader of our output has left (| head)
+    except BrokenPipeError:  # the program that reads our output has exited (| head)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
@@ -64,17 +66,20 @@ def run(main, settings) -> None:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        ways = ", or ".join(way for name, way in LESS_MEMORY.items() if hasattr(settings, name))
-        _fail(f"out of memory ({first_line(error)})." + (f"\nLess is needed with {ways}." if ways else ""))
+        advice = ", or ".join(text for name, text in LESS_MEMORY.items() if hasattr(settings, name))
+        _fail(f"out of memory ({first_line(error)})." + (f"\nUse {advice}." if advice else ""))
 
 
 def first_line(error: Exception) -> str:
-    """The beginning of an error's text, or its kind where it has none."""
+    """The first line of an error's message, at most 150 characters; its class name where it has no message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:150]
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """torch.OutOfMemoryError on a GPU, a RuntimeError on a CPU: known by their words (Linux, Windows, mps), for torch may not be loaded here."""
+    """Did memory run out: torch.OutOfMemoryError (GPU), RuntimeError (CPU on Linux and Windows, mps) or MemoryError?
+
+    Recognised by the message, because torch may not be imported here.
+    """
     words = "out of memory|can't allocate memory|not enough memory|Invalid buffer size"
     return isinstance(error, MemoryError) or re.search(words, str(error)) is not None
 
@@ -87,7 +92,7 @@ LESS_MEMORY = {
     "max_new_tokens": "a smaller --max_new_tokens",
     "quantize": "--quantize=int8 on a CPU",
 }
-"""What a user can do where memory is short, by the setting that the script must have for it."""
+"""Setting -> advice against running out of memory. Only advice for settings that the script has is printed."""
 
 
 def _fail(message) -> typing.NoReturn:
@@ -97,10 +102,10 @@ def _fail(message) -> typing.NoReturn:
 
 
 def parse(Settings: type, argv: list[str]):
-    """Command line -> Settings. Raises UserError for what it does not understand.
+    """Command line -> Settings. Raises UserError for anything that it does not understand.
 
-    --key=value and --key value; a bare --flag is True; NAME.py is a config file; anything else goes to the
-    block's list named `inputs`, if it has one.
+    Accepts --key=value and --key value; a bare --flag means True. NAME.py is a config file. Any other word is
+    appended to the setting `inputs`, where the script has one.
     """
     for word in argv:
         if not word.isprintable() and re.search("[\ud800-\udfff]", word):
@@ -111,15 +116,17 @@ def parse(Settings: type, argv: list[str]):
         word = rest.pop(0)
         if not word.startswith("--"):
             if word.endswith(".py"):
-                values.update(read_config(word, known))
+                values.update(read_config(word, Settings))
             elif "inputs" in known:
                 overrides.setdefault("inputs", []).append(word)
             else:
-                raise UserError(f"what is {word!r}? Settings are --key=value, config files end in .py; --help lists all")
+                raise UserError(
+                    f"cannot use {word!r}: settings are --key=value, config files end in .py; --help lists all"
+                )
             continue
         key, equals, text = word[2:].partition("=")
         key = key.replace("-", "_")
-        kind = _field(known, key, f"--{key}").type
+        kind = _field(Settings, key, f"--{key}").type
         if not equals:
             if rest and (rest[0].lower() in _BOOL if kind is bool else not rest[0].startswith("--")):
                 text = rest.pop(0)
@@ -136,17 +143,22 @@ def parse(Settings: type, argv: list[str]):
 
 
 def with_setting(settings, name: str, text: str):
-    """The settings with one more, given as text. Raises UserError for an unknown name, or a value that does not fit."""
-    kind = _field({field.name: field for field in fields(settings)}, name, f"{name}={text}").type
+    """A copy of the settings with one value changed. Raises UserError for an unknown name or a wrong type."""
+    kind = _field(type(settings), name, f"{name}={text}").type
     return replace(settings, **{name: _from_text(text, kind, f"{name}={text}")})
 
 
-def read_config(path: str, known: dict) -> dict:
-    """A config file's settings, each checked against the type it has in `known`."""
+def select(Options: type, settings):
+    """The dataclass `Options`, filled with the settings of the same names."""
+    return Options(**{field.name: getattr(settings, field.name) for field in fields(Options)})
+
+
+def read_config(path: str, Settings: type) -> dict:
+    """The name -> value pairs of a config file, each checked against its type in Settings. Raises UserError."""
     try:
         with open(path, encoding="utf-8-sig") as file:
             tree = ast.parse(file.read(), path)
-            values = _read_lines(tree, path, known)
+            values = _read_lines(tree, path, Settings)
     except OSError as error:
         here = os.path.dirname(path) or "."
         there = sorted(n for n in os.listdir(here) if n.endswith(".py")) if os.path.isdir(here) else []
@@ -159,7 +171,7 @@ def read_config(path: str, known: dict) -> dict:
     return values
 
 
-def _read_lines(tree: ast.Module, path: str, known: dict) -> dict:
+def _read_lines(tree: ast.Module, path: str, Settings: type) -> dict:
     values = {}
     for node in tree.body:
         where = f"{path}, line {node.lineno}"
@@ -168,13 +180,20 @@ def _read_lines(tree: ast.Module, path: str, known: dict) -> dict:
         if not (isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name)):
             raise UserError(f"{where}: not a `name = value` line")
         key = node.targets[0].id
-        kind = _field(known, key, where).type
+        kind = _field(Settings, key, where).type
         values[key] = _check(_literal(node.value, where), kind, f"{where}: {key} = {ast.unparse(node.value)}")
     return values
 
 
-_ARITHMETIC = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
-               ast.FloorDiv: operator.floordiv, ast.USub: operator.neg, ast.UAdd: operator.pos}  # fmt: skip
+_ARITHMETIC = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
+}
 
 
 def _literal(node: ast.AST, where: str):
@@ -193,11 +212,13 @@ def _literal(node: ast.AST, where: str):
         raise UserError(f"{where}: {ast.unparse(node)}: {error}") from None
 
 
-def _field(known: dict, key: str, where: str):
+def _field(Settings: type, key: str, where: str):
+    """The dataclass field of a setting. Raises UserError for an unknown name, with the new way for a name of before."""
+    known = {field.name: field for field in fields(Settings)}
     if key in known:
         return known[key]
-    import difflib
-
+    if key in getattr(Settings, "REPLACED", ()):
+        raise UserError(f"{where}: there is no setting {key!r} any more; use {Settings.REPLACED[key]}")
     close = difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean {close[0]}?" if close else "--help lists all"
     raise UserError(f"{where}: there is no setting {key!r}; {hint}")
@@ -207,7 +228,7 @@ _BOOL = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no":
 
 
 def _from_text(text: str, kind, where: str):
-    """The command line's text as a value of the setting's type."""
+    """Convert text from the command line to the setting's type. Raises UserError."""
     if typing.get_origin(kind) is list:
         return _from_text(text, typing.get_args(kind)[0], where)
     for option in typing.get_args(kind) if isinstance(kind, types.UnionType) else [kind]:
@@ -225,7 +246,7 @@ def _from_text(text: str, kind, where: str):
 
 
 def _check(value, kind, where: str):
-    """A value that has its type already (from a config file): is it the setting's?"""
+    """Check a value that has a type already (from a config file) against the setting's type. Raises UserError."""
     for option in typing.get_args(kind) if isinstance(kind, types.UnionType) else [kind]:
         if typing.get_origin(option) is Literal:
             if value in typing.get_args(option):
@@ -251,21 +272,22 @@ def _show_type(kind) -> str:
     if typing.get_origin(kind) is Literal:
         return "|".join(map(str, typing.get_args(kind)))
     if typing.get_origin(kind) is list:
-        return _show_type(typing.get_args(kind)[0]) + ", as often as you like"
+        return _show_type(typing.get_args(kind)[0]) + ", may be repeated"
     return {bool: "True|False", int: "INTEGER", float: "NUMBER", str: "TEXT"}[kind]
 
 
 def help_text(Settings: type) -> str:
-    """The script's docstring, then every setting with its type, default and comment."""
+    """The script's docstring, then every setting with its default, comment and type, wrapped to 100 columns."""
     lines = [inspect.cleandoc(sys.modules[Settings.__module__].__doc__ or ""), ""]
-    defaults = {f.name: f.default_factory() if f.default is MISSING else f.default for f in fields(Settings)}
-    kinds = {f.name: f.type for f in fields(Settings)}
+    known = {field.name: field for field in fields(Settings)}
     for line in inspect.getsource(Settings).splitlines():
         code, _, comment = line.partition("  # ")
         name = code.strip().partition(":")[0]
-        if name in kinds:
-            default = "" if defaults[name] in ("", []) else f"={defaults[name]}"
-            lines.append(f"  {f'--{name}{default}':36} {comment} [{_show_type(kinds[name])}]")
+        if name in known:
+            default = known[name].default
+            option = f"  --{name}" + ("" if default in ("", MISSING) else f"={default}")
+            text = f"{option:38} {comment} [{_show_type(known[name].type)}]"
+            lines.append(textwrap.fill(text, 100, subsequent_indent=" " * 39, break_on_hyphens=False))
         elif line.strip().startswith("# "):
             lines += ["", line.strip()[2:]] if lines[-1] else [line.strip()[2:]]
     return "\n".join(lines)

@@ -46,7 +46,7 @@ import torch
 import checkpoint
 from dataset import Corpus
 from machine import pick_device, pick_dtype
-from model import GPT, IGNORE
+from model import GPT, IGNORE_INDEX
 from tokenizer import Tokenizer
 
 
@@ -87,12 +87,12 @@ def held_out_nats(model: GPT, ids: np.ndarray, device, batch_size: int = 8) -> f
     starts = np.arange(0, max(1, len(ids) - 1 - (block - stride)), stride)  # the last window reaches the end
     total = 0.0
     for group in np.array_split(starts, math.ceil(len(starts) / batch_size)):
-        window = np.full((len(group), block + 1), IGNORE, dtype=np.int64)
+        window = np.full((len(group), block + 1), IGNORE_INDEX, dtype=np.int64)
         for row, start in enumerate(group):
             piece = ids[start : start + block + 1]
             window[row, : len(piece)] = piece
         y = window[:, 1:].copy()
-        y[group > 0, : block - stride] = IGNORE  # counted by the window before
+        y[group > 0, : block - stride] = IGNORE_INDEX  # counted by the window before
         x, y = torch.from_numpy(window[:, :-1].clip(min=0)).to(device), torch.from_numpy(y).to(device)
         counted = int((y >= 0).sum())
         if counted:

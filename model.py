@@ -1,13 +1,13 @@
 """
-GPT-2, written out by hand: the transformer, its loss, its cache, its generation.
+GPT-2: the transformer, its loss, its KV cache and text generation, in one file.
 
 Read it top-down. Shapes in comments use
-    B  batch         T  positions (time)      C  n_embd, the width of the residual stream
-    H  n_head        D  C / H, a head's width V  vocab_size
+    B  batch size    T  sequence length       C  n_embd, the width of the residual stream
+    H  n_head        D  C / H, the head size  V  vocab_size
 
-References: "Language Models are Unsupervised Multitask Learners" (Radford et al. 2019), for the
-details the TensorFlow release (openai/gpt-2, src/model.py) and transformers' GPT2LMHeadModel, with
-which tests/test_model.py compares logits and gradients.
+References: "Language Models are Unsupervised Multitask Learners" (Radford et al. 2019); for details the TensorFlow
+release (openai/gpt-2, src/model.py) and transformers' GPT2LMHeadModel. tests/test_model.py compares logits and
+gradients with the latter.
 """
 
 import math
@@ -19,7 +19,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
-IGNORE = -100  # a target with this id is not counted in the loss (the convention of torch and transformers)
+IGNORE_INDEX = -100  # targets with this id are not counted in the loss (torch's and transformers' default)
 
 
 @dataclass
@@ -27,7 +27,7 @@ class GPTConfig:
     """The model's shape. The defaults are GPT-2 small with its own vocabulary."""
 
     vocab_size: int = 50257
-    block_size: int = 1024  # the longest context, in tokens
+    block_size: int = 1024  # the context window, in tokens
     n_layer: int = 12
     n_head: int = 12
     n_embd: int = 768
@@ -35,29 +35,33 @@ class GPTConfig:
 
     @property
     def padded_vocab_size(self) -> int:
-        """Rows of the embedding: a multiple of 64 keeps the largest matrix product on the fast path."""
+        """Rows of the embedding. A multiple of 64 makes the largest matrix product faster on GPUs."""
         return math.ceil(self.vocab_size / 64) * 64
 
 
 class KVCache:
-    """Keys and values of the positions already read: one static buffer, filled from the left.
+    """Keys and values of the positions read so far, in one preallocated buffer.
 
-    `kv` is (n_layer, 2, B, H, max_length, D); `length` counts the filled positions.
+    `kv` is (n_layer, 2, B, H, max_length, D). `length` counts the filled positions.
     """
 
     def __init__(self, config: GPTConfig, batch_size: int, max_length: int, dtype=torch.float32, device="cpu"):
-        head_width = config.n_embd // config.n_head
-        shape = (config.n_layer, 2, batch_size, config.n_head, max_length, head_width)
+        head_size = config.n_embd // config.n_head
+        shape = (config.n_layer, 2, batch_size, config.n_head, max_length, head_size)
         self.kv = torch.empty(shape, dtype=dtype, device=device)
         self.length = 0
 
     def positions(self, T: int) -> torch.Tensor:
-        """(T,): where the next T tokens stand."""
+        """(T,): the positions of the next T tokens."""
         return torch.arange(self.length, self.length + T, device=self.kv.device)
 
-    def append(self, layer: int, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """Store the new k, v (B, H, T, D) of a layer. Returns all of its k, v (B, H, length + T, D), and which of them a new position sees:
-        (T, length + T) bool, or None for the whole causal triangle (nothing was cached) and for a single position, which sees all."""
+    def append(self, layer: int, k: torch.Tensor, v: torch.Tensor):
+        """Store a layer's new keys and values, k and v (B, H, T, D).
+
+        Returns (k, v, mask): all keys and values of the layer, each (B, H, length + T, D), and the attention mask,
+        (T, length + T) bool. The mask is None for a single position, which attends to all, and for an empty cache,
+        where the causal mask of attention is right.
+        """
         T, past, end = k.size(2), self.length, self.length + k.size(2)
         self.kv[layer, :, :, :, past:end] = torch.stack((k, v))
         mask = torch.ones(T, end, dtype=torch.bool, device=k.device).tril(past) if past and T > 1 else None
@@ -65,12 +69,12 @@ class KVCache:
 
 
 class CausalSelfAttention(nn.Module):
-    """Multi-head attention in which a position sees itself and those before it."""
+    """Multi-head attention. A position attends to itself and to the positions before it."""
 
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.n_head, self.dropout = config.n_head, config.dropout
-        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd)  # query, key and value in one product
+        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd)  # query, key, value in one product
         self.c_proj = nn.Linear(config.n_embd, config.n_embd)
         self.resid_dropout = nn.Dropout(config.dropout)
 
@@ -82,18 +86,18 @@ class CausalSelfAttention(nn.Module):
         if cache is not None:
             k, v, mask = cache.append(layer, k, v)  # (B, H, past + T, D), in the cache's precision
             q = q.to(k.dtype)
-        # softmax(q kᵀ / √D) v without storing the (T, T) weights: FlashAttention (Dao et al. 2022) where there is one.
-        # is_causal aligns its triangle to the upper left: a piece that comes after cached positions has a mask of its own.
+        # softmax(q kᵀ / √D) v, by FlashAttention (Dao et al. 2022) where there is a kernel.
+        # is_causal aligns its triangle with the first key, so tokens that follow cached ones need a mask.
         dropout = self.dropout if self.training else 0.0
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=mask is None and T > 1)
-        y = y.transpose(1, 2).reshape(B, T, C)  # the heads side by side again
+        y = y.transpose(1, 2).reshape(B, T, C)  # concatenate the heads
         if cache is not None:
             y = y.to(x.dtype)
         return self.resid_dropout(self.c_proj(y))
 
 
 class MLP(nn.Module):
-    """Two layers, four times as wide inside, with a GELU between them; each position by itself."""
+    """Two linear layers with a GELU between them, applied to each position. The hidden layer is 4 C wide."""
 
     def __init__(self, config: GPTConfig):
         super().__init__()
@@ -107,7 +111,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then MLP; each reads the normalised stream and adds to it (pre-LayerNorm)."""
+    """Attention, then MLP. Each reads the normalised residual stream and adds to it (pre-LayerNorm)."""
 
     def __init__(self, config: GPTConfig):
         super().__init__()
@@ -126,28 +130,38 @@ class GPT(nn.Module):
     """GPT-2. `logits, loss = model(idx, targets)`."""
 
     def __init__(self, config: GPTConfig, init: bool = True):
-        """Build the model, with fresh weights unless others are to come. Raises ValueError when n_head does not divide n_embd."""
+        """init=False leaves the weights uninitialized, for a model whose weights are loaded afterwards.
+
+        Raises ValueError when n_head does not divide n_embd.
+        """
         super().__init__()
         if config.n_embd % config.n_head:
             raise ValueError(f"n_embd={config.n_embd} is not a multiple of n_head={config.n_head}")
         self.config = config
-        self.checkpoint_activations = False  # keep only the blocks' inputs for the backward pass and compute the rest again
-        table = lambda *shape: nn.Embedding.from_pretrained(torch.empty(shape), freeze=False)  # noqa: E731
+        self.checkpoint_activations = False  # recompute each block in the backward pass: less memory, more time
+        self.decoder = None  # a faster way to decode, set by generation/optimize.py; None: this module
         self.transformer = nn.ModuleDict(
             dict(
-                wte=table(config.padded_vocab_size, config.n_embd),  # token -> vector; also the output head
-                wpe=table(config.block_size, config.n_embd),  # position -> vector
+                wte=uninitialized_embedding(config.padded_vocab_size, config.n_embd),  # token -> vector
+                wpe=uninitialized_embedding(config.block_size, config.n_embd),  # position -> vector
                 drop=nn.Dropout(config.dropout),
                 h=nn.ModuleList(Block(config) for _ in range(config.n_layer)),
                 ln_f=nn.LayerNorm(config.n_embd),
             )
         )
+        # The output head. On the meta device it takes no memory: its weight is that of wte.
+        self.lm_head = nn.Linear(config.n_embd, config.padded_vocab_size, bias=False, device="meta")
+        self.tie_weights()
         if init:
             self.init_weights()
 
+    def tie_weights(self) -> None:
+        """Use one weight for the embedding and the output head (Press & Wolf 2017, arXiv:1608.05859)."""
+        self.lm_head.weight = self.transformer.wte.weight
+
     @torch.no_grad()
     def init_weights(self) -> None:
-        """GPT-2's initialisation: N(0, 0.02), and 1/√(2 n_layer) of that where a branch joins the stream."""
+        """GPT-2's initialisation: N(0, 0.02), scaled by 1/√(2 n_layer) for projections into the residual stream."""
         for name, parameter in self.named_parameters():
             if name.endswith("c_proj.weight"):
                 nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * self.config.n_layer))
@@ -155,33 +169,40 @@ class GPT(nn.Module):
                 nn.init.normal_(parameter, std=0.02)
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
-            else:  # the LayerNorms' weights
+            else:  # LayerNorm weights
                 nn.init.ones_(parameter)
 
     def num_params(self) -> int:
-        """Parameters of the real vocabulary (without padding rows), head and embedding counted once."""
+        """The number of parameters, without the padding rows of the vocabulary. The tied head counts once."""
         padding = (self.config.padded_vocab_size - self.config.vocab_size) * self.config.n_embd
         return sum(p.numel() for p in self.parameters()) - padding
 
     def flops_per_token(self) -> int:
-        """Floating-point operations to train on one token, forward and backward.
+        """Floating-point operations per token of training, forward and backward.
 
-        6 for each weight that multiplies (Kaplan et al. 2020), 12 L C T for attention (PaLM, appendix B;
-        counted as if every position saw the whole block).
+        6 per weight of a matrix product (Kaplan et al. 2020), and 12 L C T for attention over the full block
+        (PaLM, Chowdhery et al. 2022, appendix B).
         """
         c = self.config
         matmul_weights = 12 * c.n_layer * c.n_embd**2 + c.vocab_size * c.n_embd
         return 6 * matmul_weights + 12 * c.n_layer * c.n_embd * c.block_size
 
-    def forward(self, idx: torch.Tensor, targets: torch.Tensor | None = None, cache: KVCache | None = None,
-                keep_logits: bool = True, only_last: bool = False) -> tuple[torch.Tensor | None, torch.Tensor | None]:  # fmt: skip
+    def forward(
+        self,
+        idx: torch.Tensor,
+        targets: torch.Tensor | None = None,
+        cache: KVCache | None = None,
+        keep_logits: bool = True,
+        only_last: bool = False,
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """Score every next token.
 
-        idx: (B, T) token ids, T <= block_size. targets: (B, T) ids, IGNORE where not counted.
-        cache: idx continues what the cache holds, and is added to it.
-        keep_logits=False, with targets: the loss alone, never holding all (B, T, V) logits. only_last: logits (B, 1, V), the last's.
+        idx: (B, T) token ids. targets: (B, T) ids, IGNORE_INDEX where not counted.
+        cache: holds the tokens before idx; idx is added to it.
+        keep_logits=False, with targets: compute only the loss, without the full (B, T, V) logits in memory.
+        only_last: return only the logits of the last position, (B, 1, V).
         Returns (logits (B, T, V) or None, mean loss in nats per token or None).
-        Raises ValueError when the positions do not fit block_size.
+        Raises ValueError when there are more than block_size positions.
         """
         past = cache.length if cache is not None else 0
         T = idx.size(1)
@@ -190,7 +211,7 @@ class GPT(nn.Module):
         position = torch.arange(T, device=idx.device) if cache is None else cache.positions(T)
         x = self.transformer.drop(self.transformer.wte(idx) + self.transformer.wpe(position))  # (B, T, C)
         for layer, block in enumerate(self.transformer.h):
-            if self.checkpoint_activations and self.training:  # less memory, a third more time (Chen et al. 2016)
+            if self.checkpoint_activations and self.training:  # a third more time (Chen et al. 2016)
                 x = checkpoint(block, x, layer, use_reentrant=False)
             else:
                 x = block(x, layer, cache)
@@ -198,82 +219,135 @@ class GPT(nn.Module):
             cache.length += T
         x = self.transformer.ln_f(x[:, -1:] if only_last else x)
         if targets is not None and not keep_logits:
-            return None, chunked_cross_entropy(x, self.transformer.wte.weight, targets, self.config.vocab_size)
-        logits = self.score(x)[..., : self.config.vocab_size]  # (B, T, V), padding rows sliced off
+            return None, chunked_cross_entropy(x, self.lm_head.weight, targets, self.config.vocab_size)
+        logits = self.lm_head(x)[..., : self.config.vocab_size]  # (B, T, V), without the padding rows
         if targets is None:
             return logits, None
-        wide = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
-        return logits, F.cross_entropy(wide.flatten(0, 1), targets.flatten(), ignore_index=IGNORE)
+        logits_fp32 = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+        loss = F.cross_entropy(logits_fp32.flatten(0, 1), targets.flatten(), ignore_index=IGNORE_INDEX)
+        return logits, loss
 
-    def score(self, x: torch.Tensor) -> torch.Tensor:
-        """(..., C) -> (..., padded V). The head is tied: the vector that reads a token also scores it."""
-        return F.linear(x, self.transformer.wte.weight)
+    # Generation: prefill (read the prompt), then decode one token after the other.
 
     def new_cache(self, batch_size: int, length: int) -> KVCache:
-        """An empty cache on the model's device, for texts of so many positions."""
+        """An empty cache on the model's device for `length` positions."""
         weight = self.transformer.wpe.weight
-        dtype = torch.float32 if weight.device.type == "cpu" else weight.dtype  # CPUs attend to bf16 two times slower
+        # CPUs compute attention over a bf16 cache two times slower than over an fp32 one.
+        dtype = torch.float32 if weight.device.type == "cpu" else weight.dtype
         return KVCache(self.config, batch_size, length, dtype, weight.device)
 
-    @torch.inference_mode()
-    def stream(self, idx, max_new_tokens, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, repetition_penalty=1.0,
-               repetition_window=0, grammar=None, seed=None, first_row=0):  # fmt: skip
-        """Yield the next ids (B,) one position at a time, from the end of the shortest prompt on.
+    def next_logits(self, idx: torch.Tensor, cache: KVCache) -> torch.Tensor:
+        """Read idx (B, T) after what the cache holds. Returns the logits of the token that follows, (B, V)."""
+        return self(idx, cache=cache, only_last=True)[0][:, 0]
 
-        idx: (B, T) prompts, a row shorter than others filled up with -1: while the longer ones are still read, its text begins, and
-        their own ids are yielded. Past block_size the window slides by half a block, so the model's work for a token does not grow.
-        temperature=0 takes the likeliest token; the other filters are `filter_logits`'s, the penalty looks back repetition_window
-        tokens (0: all). grammar: (allowed (S, V) bool, next (S, V)), which ids may come in each of S states, and the state after
-        each, 0 at first. seed: 0 or more; row i draws from a generator of its own, made of the seed and first_row + i.
+    @torch.inference_mode()
+    def stream(
+        self,
+        idx: torch.Tensor,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        constraint: tuple[torch.Tensor, torch.Tensor] | None = None,
+        seed: int | None = None,
+        first_row: int = 0,
+    ):
+        """Yield the next ids (B,), one position after the other, starting at the end of the shortest prompt.
+
+        idx: (B, T) prompts. Shorter rows are padded on the right with -1. Until the longest prompt is read, its own
+        ids are yielded for its row, while shorter rows are generated already.
+        temperature=0 chooses the most likely token. The other filters are those of `filter_logits`.
+        constraint: (allowed (S, V) bool, next_state (S, V) int64). A row in state s generates only ids in allowed[s],
+        then goes to next_state[s, id]. The first state is 0.
+        seed: 0 or more; row i uses the random numbers of (seed, first_row + i), so a text does not depend on the batch.
+
+        When the context window is full, it slides by half a block, so the cost per token stays constant.
         """
         B, T = idx.shape
-        block, device = self.config.block_size, idx.device
-        length = (idx >= 0).sum(1).tolist()
-        seed = torch.randint(2**40, ()).item() if seed is None else seed
-        uniform = torch.zeros(B, T + max_new_tokens)  # numbers in [0, 1), drawn before the loop so that no step waits for the host
-        for i, n in enumerate(length):
-            own = np.random.default_rng((seed, first_row + i))  # torch's would look at 32 bits of a seed only
-            uniform[i, n : n + max_new_tokens] = torch.from_numpy(own.random(max_new_tokens, dtype=np.float32)).mul_(1 - 2**-20)
-        uniform = uniform.to(device)
-        ids = torch.cat((idx, idx.new_full((B, max_new_tokens), -1)), dim=1)  # -1: to be written
+        prompt_lengths = (idx >= 0).sum(1).tolist()
+        uniform = uniform_per_row(prompt_lengths, max_new_tokens, seed, first_row).to(idx.device)  # (B, T + new)
+        ids = torch.cat((idx, idx.new_full((B, max_new_tokens), -1)), dim=1)  # -1: not generated yet
         state = ids.new_zeros(B)
-        cache = self.new_cache(B, min(block, ids.size(1)))
-        begin = max(0, min(length) - block)  # where what the model has yet to read begins
-        for t in range(min(length), ids.size(1)):
-            logits = self(ids[:, begin:t], cache=cache, only_last=True)[0][:, 0].float()  # (B, V)
-            if grammar is not None:
-                logits = logits.masked_fill(~grammar[0][state], -math.inf)
-            seen = ids[:, max(0, t - repetition_window) if repetition_window else 0 : t]
-            logits = filter_logits(logits, seen, temperature, top_k, top_p, min_p, repetition_penalty)
-            if temperature == 0:
-                token = logits.argmax(-1)
-            else:  # inverse of the cumulative distribution at the row's uniform number
-                probability = logits.softmax(-1)
-                cumulative = probability.cumsum(-1)  # on a GPU it can rise by a rounding where nothing was added: not there
-                token = ((cumulative > uniform[:, t, None] * cumulative[:, -1:]) & (probability > 0)).int().argmax(-1)  # the first
-            if t < T:  # a longer prompt goes on
-                token = torch.where(ids[:, t] >= 0, ids[:, t], token)
-            if grammar is not None:
-                state = grammar[1][state, token]
+        decoder = self.decoder or self
+        cache = decoder.new_cache(B, min(self.config.block_size, ids.size(1)))
+        start = max(0, min(prompt_lengths) - self.config.block_size)  # the first id that the model has not read
+        for t in range(min(prompt_lengths), ids.size(1)):
+            logits = decoder.next_logits(ids[:, start:t], cache).float()  # (B, V)
+            if constraint is not None:
+                logits = logits.masked_fill(~constraint[0][state], -math.inf)
+            logits = filter_logits(logits, ids[:, :t], temperature, top_k, top_p, min_p, repetition_penalty)
+            token = logits.argmax(-1) if temperature == 0 else sample_token(logits, uniform[:, t])
+            if t < T:
+                token = torch.where(ids[:, t] >= 0, ids[:, t], token)  # rows whose prompt is longer
+            if constraint is not None:
+                state = constraint[1][state, token]
             ids[:, t] = token
             yield token
-            begin = t
-            if cache.length == block:  # full: read the second half again, from position 0, and go on
-                cache.length, begin = 0, t + 1 - max(1, block // 2)
+            start = slide_window(cache, t, self.config.block_size)
 
     def generate(self, idx: torch.Tensor, max_new_tokens: int, **settings) -> torch.Tensor:
-        """idx (B, T) -> (B, T + max_new_tokens). The settings are `stream`'s."""
+        """idx (B, T) -> (B, T + max_new_tokens). The settings are those of `stream`."""
         return torch.cat((idx, *(token[:, None] for token in self.stream(idx, max_new_tokens, **settings))), dim=1)
 
 
-def filter_logits(logits: torch.Tensor, seen: torch.Tensor, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0,
-                  min_p: float = 0.0, repetition_penalty: float = 1.0) -> torch.Tensor:  # fmt: skip
-    """Shape the next token's distribution, in the field's order and meaning (transformers' processors).
+def uninitialized_embedding(rows: int, width: int) -> nn.Embedding:
+    """An embedding without initial weights. (nn.Embedding on the meta device imports torch's compiler: 0.8 s.)"""
+    return nn.Embedding.from_pretrained(torch.empty(rows, width), freeze=False)
+
+
+def uniform_per_row(prompt_lengths: list[int], max_new_tokens: int, seed: int | None, first_row: int) -> torch.Tensor:
+    """Random numbers in [0, 1) for the positions to generate, (B, longest prompt + max_new_tokens) fp32.
+
+    Row i is drawn from a generator seeded with (seed, first_row + i). All are drawn at once, so that no decode step
+    waits for the host. numpy's generator, because torch's CPU generator uses only 32 bits of a seed.
+    """
+    seed = torch.randint(2**40, ()).item() if seed is None else seed
+    uniform = torch.zeros(len(prompt_lengths), max(prompt_lengths) + max_new_tokens)
+    for i, length in enumerate(prompt_lengths):
+        generator = np.random.default_rng((seed, first_row + i))
+        numbers = torch.from_numpy(generator.random(max_new_tokens, dtype=np.float32))
+        uniform[i, length : length + max_new_tokens] = numbers.mul_(1 - 2**-20)
+    return uniform
+
+
+def sample_token(logits: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """Sample ids (B,) from softmax(logits) (B, V): the inverse cumulative distribution at uniform (B,)."""
+    probability = logits.softmax(-1)
+    cumulative = probability.cumsum(-1)
+    # On a GPU the sum can rise by a rounding error at a token of probability 0.
+    above = (cumulative > uniform[:, None] * cumulative[:, -1:]) & (probability > 0)
+    return above.int().argmax(-1)  # the first
+
+
+def slide_window(cache: KVCache, t: int, block_size: int) -> int:
+    """The position from which the model reads next, after id t was generated.
+
+    t itself, while the cache has room. A full cache is emptied, and the second half of the window is read again.
+    """
+    if cache.length < block_size:
+        return t
+    cache.length = 0
+    return t + 1 - max(1, block_size // 2)
+
+
+def filter_logits(
+    logits: torch.Tensor,
+    seen: torch.Tensor,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    repetition_penalty: float = 1.0,
+) -> torch.Tensor:
+    """Apply temperature and filters to the logits, in the order and meaning of transformers' logits processors.
 
     logits: (B, V). seen: (B, T), the ids so far. Off: temperature 1, top_k 0, top_p 1, min_p 0, penalty 1.
-    repetition_penalty (CTRL, Keskar et al. 2019) divides the positive logits of tokens seen and multiplies the
-    negative ones; top_k keeps the k likeliest; top_p (nucleus, Holtzman et al. 2020) the fewest that together
-    reach p; min_p those at least that share of the likeliest. What is dropped becomes -inf; of equals at a limit all are kept.
+    repetition_penalty (CTRL, Keskar et al. 2019) divides the positive logits of seen tokens and multiplies the
+    negative ones. top_k keeps the k most likely tokens. top_p (nucleus, Holtzman et al. 2020) keeps the fewest that
+    reach probability p. min_p (Nguyen et al. 2024) keeps those at least min_p times as likely as the most likely one.
+    Dropped tokens become -inf. Ties at a limit are all kept.
     """
     if repetition_penalty != 1.0:
         score = logits.gather(1, seen)
@@ -286,10 +360,9 @@ def filter_logits(logits: torch.Tensor, seen: torch.Tensor, temperature: float =
         logits = logits.masked_fill(logits < kth, -math.inf)
     if top_p < 1.0:
         probability = logits.softmax(-1)
-        if logits.device.type != "cpu" or (likely := probability.topk(min(1024, logits.size(-1))).values).sum(-1).min() < top_p:
-            likely = probability.sort(descending=True).values  # falling; on a CPU 20 times slower than topk (asking a GPU means waiting)
-        before = likely.cumsum(-1) - likely  # the share of all that are likelier
-        least = likely.gather(1, (before < top_p).sum(1, keepdim=True) - 1)
+        largest = sorted_probabilities(probability, top_p)  # (B, <= V)
+        before = largest.cumsum(-1) - largest  # the sum of all that are more likely
+        least = largest.gather(1, (before < top_p).sum(1, keepdim=True) - 1)
         logits = logits.masked_fill(probability < least, -math.inf)
     if min_p:
         probability = logits.softmax(-1)
@@ -297,13 +370,22 @@ def filter_logits(logits: torch.Tensor, seen: torch.Tensor, temperature: float =
     return logits
 
 
+def sorted_probabilities(probability: torch.Tensor, top_p: float) -> torch.Tensor:
+    """The largest probabilities of each row (B, V), in descending order: at least as many as reach top_p."""
+    if probability.device.type == "cpu":  # topk is 20 times faster than sort; on a GPU the test below would wait for it
+        largest = probability.topk(min(1024, probability.size(-1))).values
+        if largest.sum(-1).min() >= top_p:
+            return largest
+    return probability.sort(descending=True).values
+
+
 def chunked_cross_entropy(
     x: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, vocab_size: int, chunk: int = 1024
 ) -> torch.Tensor:
-    """Mean cross-entropy of `x @ headᵀ` against targets, a chunk of positions at a time.
+    """Mean cross-entropy of `x @ headᵀ` against targets, one chunk of positions after the other.
 
-    x: (B, T, C). head: (padded V, C). targets: (B, T). The same value and gradients as F.cross_entropy on the
-    whole logits, which for GPT-2 small at B = 8, T = 1024 would take more memory than all of its weights.
+    x: (B, T, C). head: (padded V, C). targets: (B, T). Value and gradients equal those of F.cross_entropy on the full
+    logits. For GPT-2 small with B = 8, T = 1024 those take more memory than its weights.
     """
     device = x.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
@@ -312,35 +394,35 @@ def chunked_cross_entropy(
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):
-    """The gradients are taken in the forward pass, while a chunk's logits are at hand: nothing is computed twice.
+    """Computes the gradients in the forward pass, chunk by chunk, so that no logits are kept or computed twice.
 
-    (Liger Kernel's idea, Hsu et al. 2024.) The products run in `dtype`, all between them in fp32 (fp64 for fp64 input).
+    The idea is Liger Kernel's (Hsu et al. 2024). Products run in `dtype`, the rest in fp32 (in fp64 for fp64 input).
     """
 
     @staticmethod
     def forward(ctx, x, head, targets, vocab_size, chunk, dtype):
-        wide = torch.promote_types(dtype, torch.float32)
+        fp32 = torch.promote_types(dtype, torch.float32)
         need_grad = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         weight = head.to(dtype)
-        counted = targets != IGNORE
+        counted = targets != IGNORE_INDEX
         count = counted.sum().clamp(min=1)
-        loss = torch.zeros((), dtype=wide, device=x.device)
+        loss = torch.zeros((), dtype=fp32, device=x.device)
         grad_x, grad_head = torch.empty_like(x) if need_grad else None, None
         for start in range(0, x.size(0), chunk):
             rows = slice(start, start + chunk)
             x_rows, keep = x[rows].to(dtype), counted[rows, None]
             target = targets[rows, None].where(keep, 0)
-            logits = (x_rows @ weight.t()).to(wide)  # (chunk, padded V)
-            logits[:, vocab_size:] = -math.inf  # the padding takes no part
+            logits = (x_rows @ weight.t()).to(fp32)  # (chunk, padded V)
+            logits[:, vocab_size:] = -math.inf  # padding rows
             probability = logits.softmax(1)
-            # log Σ exp, by way of the likeliest token: the exponentials are taken once
+            # log Σ exp from the most likely token's logit and probability: one pass of exp instead of two
             log_total = logits.amax(1, keepdim=True) - probability.amax(1, keepdim=True).log()
             loss += ((log_total - logits.gather(1, target)) * keep).sum()
-            if need_grad:  # d loss / d logits = softmax - onehot(target), and 0 in rows that are not counted
-                probability.scatter_add_(1, target, -torch.ones_like(target, dtype=wide))
+            if need_grad:  # d loss / d logits = softmax - onehot(target), 0 for ignored targets
+                probability.scatter_add_(1, target, -torch.ones_like(target, dtype=fp32))
                 delta = probability.mul_(keep).to(dtype)
                 grad_x[rows] = delta @ weight
-                part = (delta.t() @ x_rows).to(wide)
+                part = (delta.t() @ x_rows).to(fp32)
                 grad_head = part if grad_head is None else grad_head.add_(part)
         if need_grad:
             ctx.save_for_backward(grad_x, grad_head, count)
@@ -350,5 +432,5 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_loss):
         grad_x, grad_head, count = ctx.saved_tensors
-        scale = grad_loss / count  # last, so that fp16's small numbers do not vanish on the way
+        scale = grad_loss / count  # scaled last, so that small fp16 numbers do not underflow
         return (grad_x * scale).to(grad_x.dtype), (grad_head * scale).to(ctx.head_dtype), None, None, None, None

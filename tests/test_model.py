@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from checkpoint import CONV1D
-from model import GPT, IGNORE, GPTConfig, KVCache, chunked_cross_entropy, filter_logits
+from model import GPT, IGNORE_INDEX, GPTConfig, KVCache, chunked_cross_entropy, filter_logits
 
 SHAPES = [(97, 16, 1, 1, 8), (131, 32, 2, 4, 32), (64, 24, 3, 3, 48)]  # vocab, block, layers, heads, width
 
@@ -41,7 +41,7 @@ def test_logits_loss_and_gradients_are_gpt2_s(shape, dtype, tolerance, seed):
     other = reference(model)
     idx = torch.randint(0, shape[0], (3, shape[1]))
     targets = torch.randint(0, shape[0], (3, shape[1]))
-    targets[0, ::3] = IGNORE
+    targets[0, ::3] = IGNORE_INDEX
     logits, loss = model(idx, targets)
     expected = other(idx).logits
     expected_loss = F.cross_entropy(expected.flatten(0, 1), targets.flatten())
@@ -62,13 +62,13 @@ def test_chunked_loss_is_cross_entropy(rows, chunk):
     torch.manual_seed(0)
     x, head = (torch.randn(*size, dtype=torch.float64, requires_grad=True) for size in ((2, rows, 6), (64, 6)))
     targets = torch.randint(0, 50, (2, rows))
-    targets[0, :3] = IGNORE
+    targets[0, :3] = IGNORE_INDEX
     plain = F.cross_entropy((x @ head.t())[..., :50].flatten(0, 1), targets.flatten())
     ours = chunked_cross_entropy(x, head, targets, 50, chunk)
     assert abs(ours - plain) < 1e-9
     for got, want in zip(torch.autograd.grad(3 * ours, (x, head)), torch.autograd.grad(3 * plain, (x, head))):
         assert (got - want).abs().max() < 1e-9
-    assert chunked_cross_entropy(x, head, torch.full_like(targets, IGNORE), 50) == 0
+    assert chunked_cross_entropy(x, head, torch.full_like(targets, IGNORE_INDEX), 50) == 0
 
 
 def test_chunked_loss_under_autocast_is_close_and_float32():
@@ -155,7 +155,7 @@ def test_a_grammar_says_what_may_come():
     model = make(SHAPES[0])
     even = torch.arange(97) % 2 == 0
     grammar = torch.stack((even, ~even)), torch.stack((even, even)).long()  # state 1: an even number was the last
-    out = model.generate(torch.tensor([[1]]), 200, temperature=5.0, grammar=grammar, seed=1)[0]
+    out = model.generate(torch.tensor([[1]]), 200, temperature=5.0, constraint=grammar, seed=1)[0]
     assert (out[1::2] % 2 == 0).all() and (out[2::2] % 2 == 1).all()
 
 
@@ -203,7 +203,7 @@ def test_what_cannot_come_is_not_drawn_where_sums_are_inexact(monkeypatch):
     model, exact = make(SHAPES[0]), torch.Tensor.cumsum
     monkeypatch.setattr(torch.Tensor, "cumsum", lambda x, dim: exact(x, dim) + (x == 0) * 0.05)
     grammar = (torch.arange(97) % 2 == 0)[None], torch.zeros(1, 97, dtype=torch.long)
-    out = model.generate(torch.zeros(20, 1, dtype=torch.long), 30, grammar=grammar, seed=1)
+    out = model.generate(torch.zeros(20, 1, dtype=torch.long), 30, constraint=grammar, seed=1)
     assert (out % 2 == 0).all() and out.unique().numel() > 20
 
 
