@@ -22,9 +22,8 @@ from configurator import UserError
 from tokenizer import Tokenizer
 
 FORMAT = 1  # of meta.json
-NEXT = ".next"  # the folder in which prepare.py writes the next set
-FILES = ("train.bin", "val.bin", "vocab.txt", "meta.json")  # in the order in which they move in; meta.json seals them
-IGNORE = -100  # a target that is not counted (torch's and model.py's convention)
+STAGING = ".next"  # the folder inside a prepared folder in which prepare.py writes the next set of files
+FILES = ("train.bin", "val.bin", "vocab.txt", "meta.json")  # in the order in which they are moved; meta.json is last
 
 
 @dataclass
@@ -39,78 +38,100 @@ class Corpus:
 
     @classmethod
     def open(cls, folder) -> "Corpus":
-        """Open a prepared folder. Raises UserError, naming the file, where something is missing, cut short or foreign."""
+        """Open a prepared folder. Raises UserError, naming the file, for one that is missing, truncated or changed."""
         folder = Path(folder)
         if folder.is_file():
-            raise UserError(f"{folder} is a file. Prepare it first: python prepare.py {folder.as_posix()} --out_dir=data/NAME, then --data_dir=data/NAME")
-        adopt(folder)
-        try:
-            meta = json.loads((folder / "meta.json").read_bytes())
-            sizes, hashes = ({name: meta[key][name] for name in FILES[:-1]} for key in ("bytes", "sha256"))
-            counts = [meta[f"{part}_{what}"] for part in ("train", "val") for what in ("tokens", "characters")]
-            if meta["format"] != FORMAT or not all(type(n) is int and n > 0 for n in counts):
-                raise ValueError
-            split_digits = meta["split_digits"] is True
-        except FileNotFoundError:
-            raise UserError(f"no prepared text in {folder}. Run: python prepare.py --out_dir={folder.as_posix()}") from None
-        except (ValueError, KeyError, TypeError, RecursionError):
-            raise UserError(f"{folder / 'meta.json'} is not prepare.py's. Prepare the text again.") from None
+            raise UserError(
+                f"{folder} is a file. Prepare it first: python prepare.py {folder.as_posix()} --out_dir=data/NAME,"
+                " then --data_dir=data/NAME"
+            )
+        promote_staged(folder)
+        meta = read_meta(folder)
         for name in FILES[:-1]:
-            path = folder / name
-            if not path.exists():
-                raise UserError(f"{path} is missing. Prepare the text again.")
-            if path.stat().st_size != sizes[name]:
-                raise UserError(
-                    f"{path} has {path.stat().st_size:,} bytes where meta.json says {sizes[name]:,}: cut short, or another's."
-                    " Prepare the text again."
-                )
-            if sha256(path) != hashes[name]:
-                raise UserError(f"{path} is not the file that meta.json describes: edited, or another's. Prepare the text again.")
-        tokenizer = Tokenizer.load(folder / "vocab.txt", split_digits)
+            check_file(folder / name, meta["bytes"][name], meta["sha256"][name])
+        tokenizer = Tokenizer.load(folder / "vocab.txt", meta["split_digits"])
         train, val = (np.memmap(folder / name, dtype="<u2", mode="r") for name in ("train.bin", "val.bin"))
         for name, ids in (("train", train), ("val", val)):
             if len(ids) != meta[f"{name}_tokens"] or ids.max() >= tokenizer.vocab_size:
-                raise UserError(f"{folder / name}.bin does not fit its vocabulary and meta.json. Prepare the text again.")
+                raise UserError(
+                    f"{folder / name}.bin does not fit its vocabulary and meta.json. Prepare the text again."
+                )
         return cls(folder, meta, tokenizer, train, val)
 
     def check_unchanged(self) -> None:
-        """Raises UserError when a file is no longer the one that was opened: edited, cut, or prepared anew meanwhile."""
+        """Raises UserError when a file is no longer the one that was opened: edited, truncated or prepared again."""
         for name in FILES[:-1]:
             path = self.folder / name
             if not path.exists() or sha256(path) != self.meta["sha256"][name]:
-                raise UserError(f"{path} was changed since training began. Nothing was saved after that; the checkpoints before are whole.")
+                raise UserError(
+                    f"{path} was changed since training began."
+                    " Nothing was saved after that; the checkpoints before are whole."
+                )
 
     @property
     def fingerprint(self) -> str:
-        """Tells this corpus from any other: a hash over the hashes of its files."""
+        """A hash over the hashes of the files: different for every corpus."""
         return hashlib.sha256(json.dumps(self.meta["sha256"], sort_keys=True).encode()).hexdigest()
 
     def bits_per_char(self, nats_per_token: float) -> float:
-        """Validation loss in nats a token -> bits a character of the original text, so that vocabularies compare.
+        """Validation loss in nats per token -> bits per character of the original text.
 
-        An [UNK] is charged what it hides besides: any of Unicode's characters, 20 bits.
+        This compares models with different vocabularies. For each [UNK], the cost of naming any character of
+        Unicode, 20 bits, is added.
         """
-        bits = nats_per_token / np.log(2) * self.meta["val_tokens"] + self._unknown * np.log2(0x110000 - 0x800)
+        bits = nats_per_token / np.log(2) * self.meta["val_tokens"] + self._val_unknown * np.log2(0x110000 - 0x800)
         return float(bits / self.meta["val_characters"])
 
     @cached_property
-    def _unknown(self) -> int:
+    def _val_unknown(self) -> int:
         return int((self.val == self.tokenizer.unk).sum())
 
 
-class Windows:
-    """block_size + 1 tokens each, in a new order each epoch and every one once an epoch.
+def read_meta(folder: Path) -> dict:
+    """The checked content of a prepared folder's meta.json. Raises UserError when it is missing or not prepare.py's."""
+    try:
+        meta = json.loads((folder / "meta.json").read_bytes())
+        counts = [meta[f"{part}_{what}"] for part in ("train", "val") for what in ("tokens", "characters")]
+        sizes, digests = ([meta[key][name] for name in FILES[:-1]] for key in ("bytes", "sha256"))
+        whole_numbers = all(type(n) is int and n > 0 for n in counts + sizes)
+        strings = all(type(digest) is str for digest in digests)
+        if meta["format"] != FORMAT or not whole_numbers or not strings or type(meta["split_digits"]) is not bool:
+            raise ValueError
+    except FileNotFoundError:
+        raise UserError(f"no prepared text in {folder}. Run: python prepare.py --out_dir={folder.as_posix()}") from None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise UserError(f"{folder / 'meta.json'} is not prepare.py's. Prepare the text again.") from None
+    return meta
 
-    Windows start `stride` tokens apart (block_size apart unless said otherwise), and each epoch shifts them all by
-    a random phase below the stride, so that the cuts fall elsewhere.
+
+def check_file(path: Path, size: int, digest: str) -> None:
+    """Raises UserError when the file has not this size in bytes and this sha256."""
+    if not path.exists():
+        raise UserError(f"{path} is missing. Prepare the text again.")
+    if path.stat().st_size != size:
+        raise UserError(
+            f"{path} has {path.stat().st_size:,} bytes where meta.json says {size:,}: truncated, or of another text."
+            " Prepare the text again."
+        )
+    if sha256(path) != digest:
+        raise UserError(
+            f"{path} is not the file that meta.json describes: edited, or of another text. Prepare the text again."
+        )
+
+
+class Windows:
+    """An endless stream of windows of block_size + 1 tokens: in a new order each epoch, each window once per epoch.
+
+    Windows start `stride` tokens apart (block_size apart when stride is 0). Each epoch shifts all of them by a random
+    phase below the stride, so that the text is cut at other places.
     """
 
     def __init__(self, tokens: np.ndarray, block_size: int, stride: int = 0, seed: int = 0):
         """tokens: (n,) ids. Raises UserError when they do not fill one window."""
         if len(tokens) < block_size + 1:
             raise UserError(
-                f"the training text has {len(tokens):,} tokens, less than one window of block_size + 1 = {block_size + 1:,}."
-                " Give more text or a smaller --block_size."
+                f"the training text has {len(tokens):,} tokens, less than one window of"
+                f" block_size + 1 = {block_size + 1:,}. Give more text or a smaller --block_size."
             )
         self.tokens, self.block_size, self.seed = tokens, block_size, seed
         self.stride = stride or block_size
@@ -141,19 +162,25 @@ class Windows:
         return window[:, :-1], window[:, 1:]
 
 
-def validation_windows(tokens: np.ndarray, block_size: int, at_most: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Every token of the held-out text but the first as a target once: x, y of (n, block_size) int64, side by side.
+def validation_windows(
+    tokens: np.ndarray, block_size: int, at_most: int = 0, ignore_index: int = -100
+) -> tuple[np.ndarray, np.ndarray]:
+    """Every token of the validation text but the first as a target exactly once: x, y of (n, block_size) int64.
 
-    at_most: only so many windows, spread evenly. The last one's missing targets are IGNORE.
+    at_most: only so many windows, spread evenly over the text. ignore_index: the target where the last window has no
+    token (torch's default, which is not counted in the loss).
     """
     n = max(1, -(-(len(tokens) - 1) // block_size))
-    padded = np.full(n * block_size + 1, IGNORE, dtype=np.int64)
+    padded = np.full(n * block_size + 1, ignore_index, dtype=np.int64)
     padded[: len(tokens)] = tokens
     x, y = padded[:-1].reshape(n, -1), padded[1:].reshape(n, -1)
     if at_most and n > at_most:
         chosen = np.linspace(0, n - 1, at_most).astype(int)
         x, y = x[chosen], y[chosen]
     return x.clip(min=0), y
+
+
+# -- files -----------------------------------------------------------------------------------------------------------
 
 
 def sha256(path) -> str:
@@ -165,20 +192,47 @@ def sha256(path) -> str:
     return digest.hexdigest()
 
 
-def adopt(folder: Path) -> None:
-    """Move a finished set of files from folder/.next into folder.
+def fsync(path) -> None:
+    """Wait until a file or folder is on the disk. Does nothing for a folder on Windows, which cannot open one."""
+    if os.name == "nt" and Path(path).is_dir():
+        return
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)  # Windows needs the right to write
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
-    prepare.py writes there, meta.json last. Killed before that, the old set is whole; killed after it, the new one is,
-    if need be by the next reader's finishing the move: never a mix.
+
+def write_atomic(path, data: bytes) -> None:
+    """Write a file under a temporary name, fsync it, rename it: a reader sees the old content or all of the new.
+
+    Raises OSError when it cannot be written. Then the old content is still there, and no temporary file.
     """
-    if not (folder / NEXT / "meta.json").exists():
+    temporary = Path(f"{path}.writing")
+    try:
+        temporary.write_bytes(data)
+        fsync(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def promote_staged(folder: Path) -> None:
+    """Move a complete set of files from folder/.next into folder.
+
+    prepare.py writes there, meta.json last. If it is killed before that, the old set stays. If it is killed after it,
+    the next reader finishes the move. The folder never holds a mix.
+    """
+    staging = folder / STAGING
+    if not (staging / "meta.json").exists():
         return
     for name in FILES:
-        if (folder / NEXT / name).exists():
+        if (staging / name).exists():
             try:
-                os.replace(folder / NEXT / name, folder / name)
+                os.replace(staging / name, folder / name)
             except FileNotFoundError:
                 pass  # another reader has moved it
             except PermissionError:  # Windows: a file that is mapped cannot be replaced
                 raise UserError(f"{folder / name} is in use (by a training run?). Stop that, then try again.") from None
-    shutil.rmtree(folder / NEXT, ignore_errors=True)
+    shutil.rmtree(staging, ignore_errors=True)

@@ -1,8 +1,8 @@
 """
 prepare.py and the tokenizer: python bench/text.py --text=book.txt --vocab=vocab_small.txt
 
-Encoding is measured beside transformers' fast BERT tokenizer, where transformers is installed. --gigabytes=1 also
-prepares a file of that size, made by repeating the text.
+Encoding is compared with transformers' fast BERT tokenizer where transformers is installed. --gigabytes=1
+also prepares a file of that size, made by repeating the text.
 """
 
 import sys
@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from configurator import configure, run  # noqa: E402
+from configurator import configure, run
 
 
 @dataclass
@@ -32,37 +32,42 @@ from collections import Counter
 
 from measure import process, show, side_by_side
 
-import prepare
+from text.classic import fetch_classic
 from tokenizer import BYTES, SPECIALS, Tokenizer
 
 
-def rows(s: Settings) -> list[dict]:
-    path = Path(s.text or prepare.fetch_classic()).resolve()
-    size = path.stat().st_size / 1e6
+def main(s: Settings) -> None:
+    path = Path(s.text or fetch_classic()).resolve()
     with tempfile.TemporaryDirectory() as folder:
-        runs = [process("prepare.py", str(path), f"--out_dir={folder}/data") for _ in range(s.rounds)]
-        seconds, memory = (statistics.median(figures) for figures in zip(*runs))
-        found = [
-            {"what": f"prepare.py, {size:.1f} MB, processor time with imports", "ours": seconds, "unit": "s"},
-            {"what": f"prepare.py, {size:.1f} MB, peak memory", "ours": memory, "unit": "MiB"},
-        ]
+        rows = preparing(path, f"{path.stat().st_size / 1e6:.1f} MB", Path(folder), s.rounds)
         if s.gigabytes:
             big, data = Path(folder) / "big.txt", path.read_bytes()
             with open(big, "wb") as file:
                 while file.tell() < s.gigabytes * 1e9:
                     file.write(data)
-            seconds, memory = process("prepare.py", str(big), f"--out_dir={folder}/big")
-            found += [
-                {"what": f"prepare.py, {s.gigabytes:g} GB, processor time", "ours": seconds, "unit": "s"},
-                {"what": f"prepare.py, {s.gigabytes:g} GB, peak memory", "ours": memory, "unit": "MiB"},
-            ]
-        return found + encoding(s, path.read_text(encoding="utf-8"), Path(folder))
+            rows += preparing(big, f"{s.gigabytes:g} GB", Path(folder), rounds=1)
+        rows += encoding(s, path.read_text(encoding="utf-8"), Path(folder))
+    show(rows, s.json)
+
+
+def preparing(path: Path, size: str, folder: Path, rounds: int) -> list[dict]:
+    """Processor time, with imports, and peak memory of prepare.py."""
+    runs = [process("prepare.py", str(path), f"--out_dir={folder}/data") for _ in range(rounds)]
+    seconds, memory = (statistics.median(figures) for figures in zip(*runs))
+    return [
+        {"what": f"prepare.py, {size}, processor time with imports", "ours": seconds, "unit": "s"},
+        {"what": f"prepare.py, {size}, peak memory", "ours": memory, "unit": "MiB"},
+    ]
 
 
 def encoding(s: Settings, text: str, folder: Path) -> list[dict]:
-    """Characters a second; the peer on a part of the text, being slow, after a check that it gives the same ids."""
+    """Characters per second. The peer, which is slow, encodes a part of the text, after a check of its ids."""
     native = Tokenizer.build(Counter(text))
-    bert = Tokenizer.load(s.vocab) if s.vocab else Tokenizer([*SPECIALS, "##a", *(t for t in native.tokens if t not in {*SPECIALS, *BYTES})])
+    if s.vocab:
+        bert = Tokenizer.load(s.vocab)
+    else:
+        characters = [token for token in native.tokens if token not in {*SPECIALS, *BYTES}]
+        bert = Tokenizer([*SPECIALS, "##a", *characters])
     calls, part = [lambda: native.encode(text), lambda: bert.encode(text)], text[:1_000_000]
     if importlib.util.find_spec("transformers"):
         from transformers import BertTokenizer
@@ -80,4 +85,4 @@ def encoding(s: Settings, text: str, folder: Path) -> list[dict]:
 
 
 if __name__ == "__main__":
-    run(lambda s: show(rows(s), s.json), settings)
+    run(main, settings)

@@ -1,141 +1,212 @@
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
 from conftest import story
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dataset
 import prepare
 from configurator import UserError
-from dataset import Corpus, Windows, adopt, validation_windows
+from dataset import Corpus, Windows, promote_staged, validation_windows, write_atomic
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    """Two prepared folders: of a book, and of a longer one."""
+    folder = tmp_path_factory.mktemp("sets")
+    for name, chapters in (("short", 12), ("long", 20)):
+        (folder / f"{name}.txt").write_text(story(chapters), encoding="utf-8")
+        prepare.main(prepare.Settings(inputs=[str(folder / f"{name}.txt")], out_dir=str(folder / name)))
+    return folder
 
 
 @pytest.fixture
-def folder(tmp_path):
-    (tmp_path / "book.txt").write_text(story(), encoding="utf-8")
-    prepare.main(prepare.Settings(inputs=[str(tmp_path / "book.txt")], out_dir=str(tmp_path / "data")))
-    return tmp_path / "data"
+def prepared(sets, tmp_path):
+    """A prepared folder of the test's own."""
+    return shutil.copytree(sets / "short", tmp_path / "data")
 
 
-@given(n=st.integers(10, 400), block=st.integers(1, 9), stride=st.integers(0, 12), seed=st.integers(0, 5), first=st.integers(0, 100))
-def test_windows_without_replacement(n, block, stride, seed, first):
-    tokens = np.arange(n, dtype=np.uint16)
-    windows = Windows(tokens, block, stride, seed)
-    per_epoch, step = windows.per_epoch, stride or block
+# -- windows ---------------------------------------------------------------------------------------------------------
+
+SIZES = dict(n=st.integers(10, 400), block=st.integers(1, 9), stride=st.integers(0, 12), seed=st.integers(0, 5))
+
+
+@given(**SIZES)
+@settings(derandomize=True)
+def test_windows_come_once_per_epoch_stride_apart(n, block, stride, seed):
+    windows = Windows(np.arange(n, dtype=np.uint16), block, stride, seed)
+    step = stride or block
     for epoch in range(3):
-        starts = np.sort(windows.starts(epoch * per_epoch, per_epoch))
-        assert (np.diff(starts) == step).all(), "each window once, stride apart"
+        starts = np.sort(windows.starts(epoch * windows.per_epoch, windows.per_epoch))
+        assert (np.diff(starts) == step).all()
         assert 0 <= starts[0] < step and starts[-1] + block < n
-    x, y = windows.batch(first, 5)  # over epochs' ends too
+
+
+@given(**SIZES, first=st.integers(0, 100))
+@settings(derandomize=True)
+def test_windows_depend_on_their_number_alone(n, block, stride, seed, first):
+    tokens = np.arange(n, dtype=np.uint16)
+    x, y = Windows(tokens, block, stride, seed).batch(first, 5)  # over the ends of epochs too
+    other = Windows(tokens, block, stride, seed)
+    one_by_one = [other.batch(i, 1)[0][0] for i in reversed(range(first, first + 5))][::-1]
     assert x.shape == (5, block) and (y == x + 1).all()
-    fresh = Windows(tokens, block, stride, seed)
-    one_by_one = [fresh.batch(i, 1)[0][0] for i in reversed(range(first, first + 5))][::-1]
-    assert (x == one_by_one).all(), "a window depends on its number alone"
+    assert (x == one_by_one).all()
 
 
-def test_epochs_differ_in_order_and_phase():
-    windows = Windows(np.arange(1000, dtype=np.uint16), 10, seed=1)
-    epochs = [windows.starts(e * windows.per_epoch, windows.per_epoch) for e in range(8)]
-    assert len({tuple(e) for e in epochs}) == 8
-    assert len({min(e) for e in epochs}) > 1
-    assert tuple(Windows(windows.tokens, 10, seed=2).starts(0, windows.per_epoch)) != tuple(epochs[0])
+def epochs_of(seed: int) -> list[tuple[int, ...]]:
+    windows = Windows(np.arange(1000, dtype=np.uint16), 10, seed=seed)
+    return [tuple(windows.starts(epoch * windows.per_epoch, windows.per_epoch)) for epoch in range(8)]
 
 
-def test_too_short_a_text_is_named():
+def test_windows_have_another_order_and_phase_in_each_epoch():
+    epochs = epochs_of(seed=1)
+    assert len(set(epochs)) == 8
+    assert len({min(epoch) for epoch in epochs}) > 1
+
+
+def test_windows_have_another_order_with_another_seed():
+    assert epochs_of(seed=1)[0] != epochs_of(seed=2)[0]
+
+
+def test_windows_need_one_more_token_than_a_block():
     Windows(np.arange(11, dtype=np.uint16), 10).batch(0, 3)
     with pytest.raises(UserError, match="less than one window"):
         Windows(np.arange(10, dtype=np.uint16), 10)
 
 
 @given(n=st.integers(2, 50), block=st.integers(1, 60))
-def test_validation_counts_every_token_but_the_first_once(n, block):
+@settings(derandomize=True)
+def test_validation_windows_have_every_token_but_the_first_as_a_target_once(n, block):
     x, y = validation_windows(np.arange(n), block)
     assert x.shape == y.shape == (len(x), block)
-    assert y[y >= 0].tolist() == list(range(1, n))
-    assert (x[y >= 0] + 1 == y[y >= 0]).all()
-    assert len(validation_windows(np.arange(n), block, at_most=2)[0]) <= 2
+    assert y[y != -100].tolist() == list(range(1, n))
+    assert (x[y != -100] + 1 == y[y != -100]).all()
 
 
-def test_corpus_opens_and_tells_bits(folder):
-    corpus = Corpus.open(folder)
+def test_validation_windows_are_at_most_so_many():
+    assert len(validation_windows(np.arange(50), 10, at_most=2)[0]) == 2
+
+
+# -- a prepared folder -----------------------------------------------------------------------------------------------
+
+
+def test_corpus_opens_a_prepared_folder(prepared):
+    corpus = Corpus.open(prepared)
     assert len(corpus.train) == corpus.meta["train_tokens"] and corpus.train.dtype == np.uint16
-    expected = 2.0 / np.log(2) * len(corpus.val) / len(corpus.tokenizer.decode(corpus.val).replace("[CLS]", ""))
-    assert corpus.bits_per_char(2.0) == pytest.approx(expected)
 
 
-def test_a_book_is_no_prepared_folder(folder):
+def test_corpus_converts_nats_per_token_to_bits_per_character(prepared):
+    corpus = Corpus.open(prepared)
+    characters = len(corpus.tokenizer.decode(corpus.val).replace("[CLS]", ""))
+    assert corpus.bits_per_char(2.0) == pytest.approx(2.0 / np.log(2) * len(corpus.val) / characters)
+
+
+def test_corpus_refuses_a_file(prepared):
     with pytest.raises(UserError, match="is a file. Prepare it first: python prepare.py"):
-        Corpus.open(folder / "vocab.txt")
+        Corpus.open(prepared / "vocab.txt")
+
+
+def truncate(path) -> None:
+    path.write_bytes(path.read_bytes()[:-2])
+
+
+def edit(path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
 
 
 @pytest.mark.parametrize("name", ["train.bin", "val.bin", "vocab.txt"])
-@pytest.mark.parametrize("harm", ["cut", "edit", "remove"])
-def test_a_damaged_file_is_named(folder, name, harm):
-    data = (folder / name).read_bytes()
-    if harm == "remove":
-        (folder / name).unlink()
-    else:
-        (folder / name).write_bytes(data[:-2] if harm == "cut" else data[:-1] + bytes([data[-1] ^ 1]))
+@pytest.mark.parametrize("damage", [truncate, edit, os.remove])
+def test_corpus_names_a_damaged_file(prepared, name, damage):
+    damage(prepared / name)
     with pytest.raises(UserError, match=name):
-        Corpus.open(folder)
+        Corpus.open(prepared)
 
 
-def test_a_foreign_meta_is_named(folder):
-    for text in ("", "[]", "{}", '{"bytes": {}, "sha256": 1}'):
-        (folder / "meta.json").write_text(text)
-        with pytest.raises(UserError, match="meta.json"):
-            Corpus.open(folder)
-    (folder / "meta.json").unlink()
+@pytest.mark.parametrize("name", ["train.bin", "val.bin", "vocab.txt"])
+def test_check_unchanged_names_a_file_that_was_changed(prepared, name):
+    corpus = Corpus.open(prepared)
+    corpus.check_unchanged()
+    edit(prepared / name)
+    with pytest.raises(UserError, match=f"{name} was changed"):
+        corpus.check_unchanged()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"bytes": {}, "sha256": 1}'])
+def test_corpus_names_a_foreign_meta(prepared, text):
+    (prepared / "meta.json").write_text(text)
+    with pytest.raises(UserError, match="meta.json is not prepare.py's"):
+        Corpus.open(prepared)
+
+
+def test_corpus_without_meta_says_how_to_prepare(prepared):
+    (prepared / "meta.json").unlink()
     with pytest.raises(UserError, match="python prepare.py"):
-        Corpus.open(folder)
+        Corpus.open(prepared)
 
 
-@pytest.mark.parametrize("change", [{"format": 2}, {"val_tokens": 0}, {"val_characters": "x"}, {"train_tokens": 5}])
-def test_an_edited_meta_is_named(folder, change):
-    meta = json.loads((folder / "meta.json").read_bytes())
-    (folder / "meta.json").write_text(json.dumps({**meta, **change}))
+@pytest.mark.parametrize(
+    "change",
+    [{"format": 2}, {"val_tokens": 0}, {"val_characters": "x"}, {"train_tokens": 5}, {"bytes": {"train.bin": 1}}],
+)
+def test_corpus_names_an_edited_meta(prepared, change):
+    meta = json.loads((prepared / "meta.json").read_bytes())
+    (prepared / "meta.json").write_text(json.dumps({**meta, **change}))
     with pytest.raises(UserError, match="meta.json"):
-        Corpus.open(folder)
+        Corpus.open(prepared)
 
 
-def test_a_text_too_short_to_hold_out_is_refused(tmp_path):
-    (tmp_path / "a.txt").write_text("hi\n")
-    with pytest.raises(UserError, match="too short"):
-        prepare.main(prepare.Settings(inputs=[str(tmp_path / "a.txt")], out_dir=str(tmp_path / "data")))
+# -- writing and moving files ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("moved", range(5))
-def test_killed_at_any_move_the_new_set_is_whole(folder, tmp_path, moved, monkeypatch):
-    """prepare.py killed after `moved` of the four files: the reader finishes the move."""
-    (tmp_path / "other.txt").write_text(story(20), encoding="utf-8")
-    replaced = []
+def test_promote_staged_is_finished_by_the_next_reader(sets, prepared, moved, monkeypatch):
+    """prepare.py was killed after it had moved so many of the four files."""
+    shutil.copytree(sets / "long", prepared / ".next")
+    replace, targets = os.replace, []
 
-    def replace(source, target):
-        if len(replaced) == moved:
+    def replace_or_die(source, target):
+        if len(targets) == moved:
             raise KeyboardInterrupt
-        replaced.append(target)
-        real(source, target)
+        targets.append(target)
+        replace(source, target)
 
-    real = dataset.os.replace
-    monkeypatch.setattr(prepare, "adopt", lambda out: None)
-    prepare.main(prepare.Settings(inputs=[str(tmp_path / "other.txt")], out_dir=str(folder)))
-    before = json.loads((folder / "meta.json").read_bytes())
-    monkeypatch.setattr(dataset.os, "replace", replace)
+    monkeypatch.setattr(dataset.os, "replace", replace_or_die)
     try:
-        adopt(folder)
+        promote_staged(prepared)
     except KeyboardInterrupt:
         pass
     monkeypatch.undo()
-    assert Corpus.open(folder).meta["train_characters"] > before["train_characters"]
-    assert not (folder / ".next").exists()
+    assert Corpus.open(prepared).fingerprint == Corpus.open(sets / "long").fingerprint
+    assert not (prepared / ".next").exists()
 
 
-def test_killed_before_the_seal_the_old_set_is_whole(folder, tmp_path, monkeypatch):
-    before = Corpus.open(folder).fingerprint
-    (tmp_path / "other.txt").write_text(story(20), encoding="utf-8")
-    monkeypatch.setattr(prepare, "write_synced", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        prepare.main(prepare.Settings(inputs=[str(tmp_path / "other.txt")], out_dir=str(folder)))
-    assert Corpus.open(folder).fingerprint == before
+def test_promote_staged_ignores_an_incomplete_set(sets, prepared):
+    shutil.copytree(sets / "long", prepared / ".next")
+    (prepared / ".next/meta.json").unlink()
+    promote_staged(prepared)
+    assert Corpus.open(prepared).fingerprint == Corpus.open(sets / "short").fingerprint
+
+
+def test_write_atomic_replaces_the_file(tmp_path):
+    write_atomic(tmp_path / "a", b"old")
+    write_atomic(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"new"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_write_atomic_keeps_the_old_file_after_an_error(tmp_path, monkeypatch):
+    write_atomic(tmp_path / "a", b"old")
+
+    def no_space(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(dataset.os, "fsync", no_space)
+    with pytest.raises(OSError, match="No space"):
+        write_atomic(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -1,11 +1,12 @@
 """
-Files -> text: .txt .json .jsonl .epub, each also as .gz or .xz, or in a .zip; in whatever encoding.
+Files -> text: .txt .json .jsonl .epub, each also as .gz or .xz, or in a .zip; in the usual encodings.
 
     for source in find_sources(["book.txt", "more/"]):
-        for document in source.documents():      # one a .txt file, one a JSON string, one an .epub's chapter
+        for document in source.documents():      # a .txt file, a JSON string, or a chapter of an .epub
             for block in document: ...           # str, so that a large file is never in memory whole
 
-Nothing is unpacked to the disk, so a path inside an archive leads nowhere; what unpacks to a hundred times its size is refused.
+Nothing is unpacked to the disk, so paths inside an archive do no harm. A file that unpacks to a hundred times its size
+is refused.
 """
 
 import codecs
@@ -19,22 +20,39 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from html.parser import HTMLParser
+from itertools import chain
 from pathlib import Path
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
 from configurator import UserError
+from dataset import FILES, STAGING
+from text.encodings import check_encoding, detect_encoding
+from text.markup import html_to_text, parse_xml
 
 KINDS = (".txt", ".json", ".jsonl", ".epub")
-OTHERS = (".pdf", ".doc", ".docx", ".rtf", ".mobi", ".azw", ".azw3", ".rar", ".7z")  # books, too, but not read here
-PACKED = {".gz": gzip.open, ".xz": lzma.open}
-BLOCK = 2**22  # bytes decoded at a time
-UNPACKED_FREELY, HIGHEST_RATIO = 2**26, 100  # a novel packs to about a third
-BROKEN = (OSError, EOFError, lzma.LZMAError, zlib.error, zipfile.BadZipFile, RuntimeError, LookupError,
-          ValueError, OverflowError, AttributeError, TypeError, ElementTree.ParseError)  # fmt: skip
-"""What the standard library throws at a damaged, encrypted or made-up archive."""
+UNREADABLE = (".pdf", ".doc", ".docx", ".rtf", ".mobi", ".azw", ".azw3", ".rar", ".7z")  # other formats of books
+COMPRESSED = {".gz": gzip.open, ".xz": lzma.open}
+CHUNK = 2**22  # bytes decoded at a time
+MAX_RATIO = 100  # unpacked size to packed size; a novel has about 3
+MAX_UNCHECKED = 2**26  # bytes that may be unpacked at any ratio
+
+DAMAGE = (  # what the standard library raises for a damaged, encrypted or forged archive
+    OSError,
+    EOFError,
+    RuntimeError,
+    LookupError,
+    ValueError,
+    OverflowError,
+    AttributeError,
+    TypeError,
+    lzma.LZMAError,
+    zlib.error,
+    zipfile.BadZipFile,
+    ElementTree.ParseError,
+)
 
 
 @dataclass
@@ -49,87 +67,90 @@ class Source:
     encoding: str = field(default="", init=False)
 
     def documents(self) -> Iterator[Iterator[str]]:
-        """The texts in it, each in blocks. Raises UserError, saying where, for what cannot be read."""
+        """The texts in it, each in blocks. Raises UserError, naming the place, for what cannot be read."""
         reader = {".txt": self._txt, ".json": self._json, ".jsonl": self._jsonl, ".epub": self._epub}[self.kind]
-        try:
+        with self._damage_as_user_error():
             for document in reader():
-                yield self._guarded(document)
-        except UserError:
-            raise
-        except BROKEN as error:
-            raise self._damaged(error) from None
+                yield self._checked(document)
 
-    def _guarded(self, document: Iterator[str]) -> Iterator[str]:
-        """The blocks of a document, whose reading may still find damage."""
-        try:
+    def _checked(self, document: Iterator[str]) -> Iterator[str]:
+        """The blocks of a document. Damage may be found only when they are read."""
+        with self._damage_as_user_error():
             yield from document
+
+    @contextmanager
+    def _damage_as_user_error(self):
+        try:
+            yield
         except UserError:
             raise
-        except BROKEN as error:
-            raise self._damaged(error) from None
+        except DAMAGE as error:
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            if isinstance(error, (LookupError, AttributeError, TypeError)):
+                reason = f"its structure is wrong ({reason})"
+            raise UserError(f"cannot read {self.name}: {reason.splitlines()[0][:200]}") from None
 
-    def _damaged(self, error: Exception) -> UserError:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        if isinstance(error, (LookupError, AttributeError, TypeError)):
-            reason = f"it is not put together as it should be ({reason})"
-        return UserError(f"cannot read {self.name}: {reason.splitlines()[0][:200]}")
+    # -- bytes -> text -------------------------------------------------------------------------------------------------
 
-    # -- bytes ---------------------------------------------------------------------------------------------------------
+    @property
+    def _max_size(self) -> int:
+        return max(MAX_UNCHECKED, MAX_RATIO * self.packed_size)
 
-    def _pieces(self) -> Iterator[bytes]:
-        """The file in pieces of BLOCK bytes. Raises UserError for a decompression bomb."""
+    def _chunks(self) -> Iterator[bytes]:
+        """The file in chunks of CHUNK bytes. Raises UserError for a decompression bomb."""
         total = 0
         with self.open() as file:
-            while piece := file.read(BLOCK):
-                total += len(piece)
-                if total > max(UNPACKED_FREELY, HIGHEST_RATIO * self.packed_size):
-                    raise UserError(f"{self.name} unpacks to more than {HIGHEST_RATIO} times its size: not a text, so it was left alone")
-                yield piece
+            while chunk := file.read(CHUNK):
+                total += len(chunk)
+                if total > self._max_size:
+                    raise UserError(
+                        f"{self.name} unpacks to more than {MAX_RATIO} times its size: not a text, so it was not read"
+                    )
+                yield chunk
 
     def _blocks(self) -> Iterator[str]:
-        """The file as text, decoded piece by piece."""
-        pieces = self._pieces()
-        first = next(pieces, b"")
-        self.encoding = detect(first, self.wanted, whole=len(first) < BLOCK)
+        """The file as text, decoded chunk by chunk."""
+        chunks = self._chunks()
+        first = next(chunks, b"")
+        self.encoding = detect_encoding(first, self.wanted, whole=len(first) < CHUNK)
         decoder, offset = codecs.getincrementaldecoder(self.encoding)(), 0
-        for piece in self._and_end(first, pieces):
-            held = len(decoder.getstate()[0])  # the start of a character whose end comes with this piece
+        for chunk in chain((first,), chunks, (b"",)):  # the empty chunk is the end
+            held = len(decoder.getstate()[0])  # the first bytes of a character that ends in this chunk
             try:
-                yield decoder.decode(piece or b"", final=piece is None)
+                block = decoder.decode(chunk, final=not chunk)
             except UnicodeDecodeError as error:
-                other = "name that: --encoding=big5, say" if self.wanted == "auto" else "without --encoding it would be looked for"
+                advice = (
+                    "name it: --encoding=big5, say" if self.wanted == "auto" else "leave --encoding out to detect it"
+                )
                 raise UserError(
                     f"{self.name}: byte {offset - held + error.start:,} is not {error.encoding}."
-                    f" If it is in another encoding, {other}; if it is damaged, repair it there."
+                    f" If the file is in another encoding, {advice}; if it is damaged, repair it there."
                 ) from None
-            offset += len(piece or b"")
+            yield block
+            offset += len(chunk)
 
-    @staticmethod
-    def _and_end(first, rest):
-        yield first
-        yield from rest
-        yield None
-
-    # -- formats ---------------------------------------------------------------------------------------------------------
+    # -- formats -------------------------------------------------------------------------------------------------------
 
     def _txt(self) -> Iterator[Iterator[str]]:
         yield self._blocks()
 
     def _json(self) -> Iterator[Iterator[str]]:
-        """A list of strings, or of {"text": ...}. Raw control characters and line breaks inside strings are let pass, as is a
-        comma after the last: they are what hand-made files have."""
+        """A list of strings, or of {"text": ...}.
+
+        Files made by hand may have raw line breaks and control characters inside strings, and a comma after the last.
+        """
         text = "".join(self._blocks())
         try:
-            texts = parse_json(re.sub(r",\s*\]\s*$", "]", text))
+            items = parse_json(re.sub(r",\s*\]\s*$", "]", text))
         except ValueError as error:
             raise UserError(f"{self.name}: {error}") from None
-        if not isinstance(texts, list):
+        if not isinstance(items, list):
             raise UserError(f'{self.name}: a list of strings is expected, ["...", "..."]')
-        for number, item in enumerate(texts, 1):
+        for number, item in enumerate(items, 1):
             yield iter([self._text(item, f"item {number}")])
 
     def _jsonl(self) -> Iterator[Iterator[str]]:
-        for number, line in enumerate(lines_of(self._blocks()), 1):
+        for number, line in enumerate(split_lines(self._blocks()), 1):
             if line.strip():
                 try:
                     item = parse_json(line)
@@ -144,174 +165,56 @@ class Source:
         return re.sub("[\ud800-\udfff]", "\ufffd", item)  # JSON can spell halves of characters
 
     def _epub(self) -> Iterator[Iterator[str]]:
-        """The chapters in the order of the spine (EPUB 3.3, W3C). A page of one line, a title, goes to the next."""
+        """The chapters in the order of the spine (EPUB 3.3, W3C). A page of one line, a title, begins the next."""
         self.encoding = "utf-8"
-        data = b"".join(self._pieces())
+        data = b"".join(self._chunks())
+        self.packed_size = len(data)
+        title = ""
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            self.packed_size = len(data)
-            package = xml(self._member(archive, "META-INF/container.xml")).find(".//{*}rootfile").get("full-path")
-            root = xml(self._member(archive, package))
-            items = {item.get("id"): item for item in root.iterfind(".//{*}manifest/{*}item")}
-            waiting = ""
-            for reference in root.iterfind(".//{*}spine/{*}itemref"):
-                item = items[reference.get("idref")]
-                if "nav" in (item.get("properties") or "").split() or "html" not in (item.get("media-type") or "html").lower():
-                    continue
-                href = unquote(re.split("[#?]", item.get("href"))[0])
-                path = posixpath.normpath(posixpath.join(posixpath.dirname(package), href)).lstrip("/")
+            for path in self._spine(archive):
                 page = self._member(archive, path)
-                text = waiting + html_to_text(page.decode(detect(page, self.wanted, whole=True)))
-                waiting = ""
+                text = title + html_to_text(page.decode(detect_encoding(page, self.wanted, whole=True)))
+                title = ""
                 if "\n" in text.strip("\n"):
                     yield iter([text])
                 elif text.strip():
-                    waiting = text.strip("\n") + "\n"
-            if waiting:
-                yield iter([waiting])
+                    title = text.strip("\n") + "\n"
+            if title:
+                yield iter([title])
+
+    def _spine(self, archive: zipfile.ZipFile) -> Iterator[str]:
+        """The paths of an EPUB's pages in reading order, without the navigation page."""
+        package = parse_xml(self._member(archive, "META-INF/container.xml")).find(".//{*}rootfile").get("full-path")
+        root = parse_xml(self._member(archive, package))
+        items = {item.get("id"): item for item in root.iterfind(".//{*}manifest/{*}item")}
+        for reference in root.iterfind(".//{*}spine/{*}itemref"):
+            item = items[reference.get("idref")]
+            is_navigation = "nav" in (item.get("properties") or "").split()
+            if not is_navigation and "html" in (item.get("media-type") or "html").lower():
+                href = unquote(re.split("[#?]", item.get("href"))[0])
+                yield posixpath.normpath(posixpath.join(posixpath.dirname(package), href)).lstrip("/")
 
     def _member(self, archive: zipfile.ZipFile, path: str) -> bytes:
-        """A file of an archive, in memory."""
-        same = {name.lower(): name for name in archive.namelist()}  # some were packed on systems that do not tell case apart
-        with archive.open(same.get(path.lower(), path)) as file:
-            limit = max(UNPACKED_FREELY, HIGHEST_RATIO * self.packed_size)
-            data = file.read(limit + 1)
-        if len(data) > limit:
-            raise UserError(f"{self.name}: {path} unpacks to more than {HIGHEST_RATIO} times the archive's size, so it was left alone")
+        """A file of an archive. Upper and lower case are the same, as on the systems where some were made."""
+        names = {name.lower(): name for name in archive.namelist()}
+        with archive.open(names.get(path.lower(), path)) as file:
+            data = file.read(self._max_size + 1)
+        if len(data) > self._max_size:
+            raise UserError(
+                f"{self.name}: {path} unpacks to more than {MAX_RATIO} times the archive's size, so it was not read"
+            )
         return data
 
 
-# -- which files -----------------------------------------------------------------------------------------------------------
-
-
-def find_sources(names: list[str], encoding: str = "auto") -> list[Source]:
-    """The text files that files, folders and globs stand for. Raises UserError for one that stands for nothing."""
-    if encoding != "auto":
-        try:
-            codecs.getincrementaldecoder(encoding)
-            b"".decode(encoding)
-        except (LookupError, ValueError):
-            raise UserError(f"--encoding={encoding}: there is no such encoding; try utf-8, gb18030 or big5") from None
-    sources = []
-    for name in names:
-        paths = [Path(name)]
-        if not paths[0].exists():
-            paths = [Path(match) for match in sorted(glob.glob(name, recursive=True))]
-            if not paths:
-                raise UserError(f"{name} " + ("matches no file" if glob.has_magic(name) else "does not exist"))
-        for path in paths:
-            inside = sorted(p for p in path.rglob("*") if p.is_file() and is_text(p)) if path.is_dir() else [path]
-            found = [source for file in inside for source in open_file(file, encoding)]
-            if not found:
-                raise UserError(f"there is no {', '.join(KINDS)} file in {path}")
-            sources += found
-    return sources
-
-
-def kind_of(name: str) -> str:
-    """The kind of a file by its name, packing apart; "" for what is not a text."""
-    stem, dot, last = name.lower().rpartition(".")
-    if "." + last in PACKED:
-        inner = kind_of(stem)
-        return inner if inner else ".txt"
-    return dot + last if dot + last in KINDS else ""
-
-
-def is_text(path: Path) -> bool:
-    """Should a folder's file be read? Not what prepare.py itself wrote there."""
-    packed = path.suffix.lower() == ".zip"
-    return (packed or bool(kind_of(path.name))) and path.name not in ("vocab.txt", "meta.json") and "next" not in path.parts[-2:-1]
-
-
-def open_file(path: Path, encoding: str) -> list[Source]:
-    """A file's sources: one, or those in a .zip."""
-    if not path.is_file():
-        raise UserError(f"{path} is not a file")
-    if path.suffix.lower() in OTHERS:
-        raise UserError(f"{path}: save it as .txt or .epub first; what can be read is {' '.join(KINDS)}, also as .gz .xz or in a .zip")
-    try:
-        size = path.stat().st_size
-        if path.suffix.lower() == ".zip":
-            with zipfile.ZipFile(path) as archive:
-                infos = [i for i in archive.infolist() if kind_of(i.filename) and not i.filename.startswith("__MACOSX/")]
-            return [
-                Source(f"{path.as_posix()}:{printable(i.filename)}", kind_of(i.filename), zip_opener(path, i), i.compress_size, encoding)
-                for i in sorted(infos, key=lambda i: i.filename)
-            ]
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except BROKEN as error:
-        raise UserError(f"cannot read {path}: {error}") from None
-    opener = PACKED.get(path.suffix.lower(), open)
-    return [Source(path.as_posix(), kind_of(path.name) or ".txt", lambda: opener(path, "rb"), size, encoding)]
-
-
-def zip_opener(path: Path, info: zipfile.ZipInfo) -> Callable:
-    """Opens a file inside a zip archive, unpacking it if it is packed once more."""
-
-    def opened():
-        file = zipfile.ZipFile(path).open(info)
-        unpack = PACKED.get(Path(info.filename).suffix.lower())
-        return unpack(file, "rb") if unpack else file
-
-    return opened
-
-
-def printable(name: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in name)
-
-
-# -- encodings ---------------------------------------------------------------------------------------------------------------
-
-COMMON = frozenset(
-    "的一是不了人我在有他这这個个们們中来來上大为為和国國地到以说說时時要就出会會可也你对對生能而子那得于於着著下自之年过過发發后後作里裡用道"
-    "行所然家种種事成方多经經么麼去法学學如都同现現当當没沒动動面起看定天分还還进進好小部其些主样樣理心她本前开開但因只从從想实實"
-    "曰此将將见見何无無却卻与與又令马馬兵军軍今吾乃公王老头頭把被叫问問听聽笑话話走身门門手气氣白日山水三二两兩四五十百千万萬"
-    "，。、：；！？“”‘’…—「」『』（）《》\n \u3000"
-)
-"""The commonest characters of Chinese prose, simplified and traditional, with its punctuation."""
-
-
-def detect(data: bytes, wanted: str = "auto", whole: bool = False) -> str:
-    """The encoding of a file by its first bytes; whole: they are all of it.
-
-    A byte order mark decides, then UTF-8, which nothing else happens to be. GB18030 (with GBK and GB 2312), Big5 and UTF-16
-    without a mark can all make something of each other's bytes, so the one is taken in which the text has the most common characters.
-    """
-    if wanted != "auto":
-        return wanted
-    for bom, name in ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")):
-        if data.startswith(bom):
-            return name
-    sample = data[: 2**18]
-    whole = whole and len(sample) == len(data)
-    if commonness(sample, "utf-8", whole) >= 0 and b"\0" not in sample:
-        return "utf-8"
-    best = max(("gb18030", "big5hkscs", "utf-16-le", "utf-16-be"), key=lambda name: commonness(sample, name, whole))
-    # in Chinese prose 30 to 50 in 100 characters are common; what comes of a wrong guess has 5 or fewer
-    return best if commonness(sample, best, whole) > 0.1 else "utf-8"
-
-
-def commonness(sample: bytes, encoding: str, whole: bool) -> float:
-    """The share of common characters in a sample read in an encoding; -1 where it cannot be."""
-    try:
-        text = codecs.getincrementaldecoder(encoding)().decode(sample, final=whole)
-    except UnicodeDecodeError:
-        return -1.0
-    return sum(c in COMMON for c in text) / max(1, len(text))
-
-
-# -- JSON, lines, XML, HTML ----------------------------------------------------------------------------------------------------
-
-
 def parse_json(text: str):
-    """json.loads that lets control characters inside strings pass, and says ValueError whatever is wrong."""
+    """json.loads that allows control characters inside strings. Raises ValueError for every mistake."""
     try:
         return json.loads(text, strict=False)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
 
-def lines_of(blocks: Iterator[str]) -> Iterator[str]:
+def split_lines(blocks: Iterator[str]) -> Iterator[str]:
     """The lines of a text that comes in blocks (split at "\\n" alone)."""
     rest = ""
     for block in blocks:
@@ -320,45 +223,81 @@ def lines_of(blocks: Iterator[str]) -> Iterator[str]:
     yield rest
 
 
-def xml(data: bytes) -> ElementTree.Element:
-    """An XML document, without declared entities, which could blow up."""
-    if b"<!ENTITY" in data.replace(b"\0", b""):  # in UTF-16 too
-        raise ValueError("its XML declares entities")
-    return ElementTree.fromstring(data)
+# -- which files -------------------------------------------------------------------------------------------------------
 
 
-class _Text(HTMLParser):
-    """Collects a page's text: a line for each block element; no scripts, styles, or readings over characters (ruby)."""
-
-    BLOCKS = set("p div h1 h2 h3 h4 h5 h6 li tr br hr blockquote section article header footer pre dt dd table ul ol body".split())
-    SILENT = set("head script style rt rp".split())
-
-    def __init__(self):
-        super().__init__(convert_charrefs=True)
-        self.parts, self.silent = [], 0
-
-    def handle_starttag(self, tag, attributes):
-        self.silent += tag in self.SILENT
-        if tag in self.BLOCKS:
-            self.parts.append("\n")
-
-    def handle_startendtag(self, tag, attributes):
-        if tag in self.BLOCKS:
-            self.parts.append("\n")
-
-    def handle_endtag(self, tag):
-        self.silent = max(0, self.silent - (tag in self.SILENT))
-        if tag in self.BLOCKS:
-            self.parts.append("\n")
-
-    def handle_data(self, data):
-        if not self.silent:  # line breaks in the source are white space: none between Chinese characters
-            data = re.sub(r"(?<![!-~])[ \t\r]*\n[ \t\r\n]*|[ \t\r]*\n[ \t\r\n]*(?![!-~])", "", data)
-            self.parts.append(re.sub(r"[ \t\r\n]+", " ", data))
+def find_sources(names: list[str], encoding: str = "auto") -> list[Source]:
+    """The text files that files, folders and globs stand for. Raises UserError for a name that stands for none."""
+    if encoding != "auto":
+        check_encoding(encoding)
+    sources = []
+    for name in names:
+        paths = [Path(name)]
+        if not paths[0].exists():
+            paths = [Path(match) for match in sorted(glob.glob(name, recursive=True))]
+            if not paths:
+                raise UserError(f"{name} " + ("matches no file" if glob.has_magic(name) else "does not exist"))
+        for path in paths:
+            files = texts_in(path, "**/*") if path.is_dir() else [path]
+            found = [source for file in files for source in open_file(file, encoding)]
+            if not found:
+                raise UserError(f"there is no {', '.join(KINDS)} file in {path}")
+            sources += found
+    return sources
 
 
-def html_to_text(page: str) -> str:
-    parser = _Text()
-    parser.feed(page)
-    parser.close()
-    return re.sub("\n{2,}", "\n", "".join(parser.parts)).strip("\n")
+def texts_in(folder: Path, pattern: str = "*") -> list[Path]:
+    """The text files in a folder, without those that prepare.py itself writes there."""
+    files = (path for path in Path(folder).glob(pattern) if path.is_file() and path.name not in FILES)
+    return sorted(p for p in files if p.parent.name != STAGING and (p.suffix.lower() == ".zip" or kind_of(p.name)))
+
+
+def kind_of(name: str) -> str:
+    """The kind of a file by its name, compression apart; "" for what is not a text."""
+    stem, dot, last = name.lower().rpartition(".")
+    if "." + last in COMPRESSED:
+        return kind_of(stem) or ".txt"
+    return dot + last if dot + last in KINDS else ""
+
+
+def open_file(path: Path, encoding: str) -> list[Source]:
+    """A file's sources: one, or those in a .zip. Raises UserError when it cannot be read."""
+    if not path.is_file():
+        raise UserError(f"{path} is not a file")
+    suffix = path.suffix.lower()
+    if suffix in UNREADABLE:
+        readable = f"{' '.join(KINDS)}, also as .gz .xz or in a .zip"
+        raise UserError(f"{path}: save it as .txt or .epub first; what can be read is {readable}")
+    try:
+        if suffix == ".zip":
+            return zip_sources(path, encoding)
+        size = path.stat().st_size
+    except DAMAGE as error:
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+    opener = COMPRESSED.get(suffix, open)
+    return [Source(path.as_posix(), kind_of(path.name) or ".txt", lambda: opener(path, "rb"), size, encoding)]
+
+
+def zip_sources(path: Path, encoding: str) -> list[Source]:
+    """The text files in a .zip, sorted by name."""
+    with zipfile.ZipFile(path) as archive:
+        infos = [info for info in archive.infolist() if kind_of(info.filename)]
+    sources = []
+    for info in sorted(infos, key=lambda info: info.filename):
+        if info.filename.startswith("__MACOSX/"):
+            continue  # macOS keeps files' attributes there
+        printable = "".join(c if c.isprintable() else "?" for c in info.filename)
+        name = f"{path.as_posix()}:{printable}"
+        sources.append(Source(name, kind_of(info.filename), zip_opener(path, info), info.compress_size, encoding))
+    return sources
+
+
+def zip_opener(path: Path, info: zipfile.ZipInfo) -> Callable[[], io.BufferedIOBase]:
+    """A function that opens a file inside a .zip, unpacking it when it is compressed itself."""
+
+    def open_member():
+        file = zipfile.ZipFile(path).open(info)
+        unpack = COMPRESSED.get(Path(info.filename).suffix.lower())
+        return unpack(file, "rb") if unpack else file
+
+    return open_member
