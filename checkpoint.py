@@ -2,15 +2,15 @@
 A checkpoint is a Hugging Face model folder plus the trainer's state:
 
     out/novel/ckpt-00001000/
-        config.json  model.safetensors  generation_config.json            transformers' GPT2LMHeadModel opens these,
-        tokenizer.json  tokenizer_config.json  vocab.txt                  its AutoTokenizer these
-        trainer_state.pt  trainer.json                                    and train.py --resume these
+        config.json  model.safetensors  generation_config.json            for transformers' GPT2LMHeadModel
+        tokenizer.json  tokenizer_config.json  vocab.txt                  for its AutoTokenizer
+        trainer_state.pt  trainer.json                                    for train.py --resume
 
     model = load_pretrained("out/novel")        # a checkpoint, a run (its best checkpoint), or a transformers folder
-    save_pretrained(model, "my-model", tokenizer=tok)
+    save_pretrained(model, "my-model", tokenizer)
 
-A folder gets its name only when everything in it is written and on the disk, so at any kill there is a whole one.
-Only safetensors and weights_only=True: opening a stranger's checkpoint runs none of its code.
+A folder is written under a temporary name, synced and renamed, so a kill at any moment leaves whole checkpoints.
+Weights are safetensors or loaded with weights_only=True: opening a foreign checkpoint runs none of its code.
 """
 
 import json
@@ -25,81 +25,81 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from configurator import UserError
+from dataset import fsync
 from model import GPT, GPTConfig
-from tokenizer import SPECIALS, Tokenizer
+from tokenizer import Tokenizer
 
 CONV1D = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
-"""GPT-2's files hold these as (in, out), the other way round than nn.Linear."""
+"""GPT-2's files store these transposed, as (in, out); nn.Linear has (out, in)."""
 
-FIXED = {  # what GPT-2 settles and this model does not vary: a config.json that says otherwise is refused
+# What this model does not vary. A config.json with another value is refused.
+FIXED = {
     "model_type": ("gpt2",),
     "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
     "layer_norm_epsilon": (1e-5,),
     "scale_attn_weights": (True,),
     "scale_attn_by_inverse_layer_idx": (False,),
-    "reorder_and_upcast_attn": (False, True),  # a matter of precision, not of what is computed
+    "reorder_and_upcast_attn": (False, True),  # changes only the precision
     "add_cross_attention": (False,),
     "tie_word_embeddings": (True,),
 }
 
 
-# -- out -------------------------------------------------------------------------------------------------------------
+# -- saving ----------------------------------------------------------------------------------------------------------
 
 
-def save_pretrained(model: GPT, folder, tokenizer: Tokenizer, trainer_state: dict | None = None, facts: dict | None = None):
-    """Write a checkpoint folder: aside, synced, then renamed to its name.
+def save_pretrained(
+    model: GPT,
+    folder: str | Path,
+    tokenizer: Tokenizer,
+    trainer_state: dict | None = None,
+    metadata: dict | None = None,
+) -> None:
+    """Write a checkpoint folder under a temporary name, sync it, rename it.
 
-    trainer_state: tensors and plain types, for trainer_state.pt. facts: a few words on it, for trainer.json (`val_loss`
-    is what makes a checkpoint the best). Raises UserError when `folder` exists; OSError when it cannot be written
-    (a full disk, say), and then leaves nothing behind.
+    trainer_state: tensors and plain types, for trainer_state.pt. metadata: for trainer.json; its `val_loss` decides
+    which checkpoint is the best. Raises UserError when `folder` exists, and OSError when it cannot be written (a full
+    disk, for example); then no file is left behind.
     """
     folder = Path(folder)
     if folder.exists():
         raise UserError(f"{folder} exists already; a checkpoint does not overwrite another")
-    aside = folder.with_name(f".{folder.name}.writing")
-    shutil.rmtree(aside, ignore_errors=True)
+    temporary = folder.with_name(f".{folder.name}.writing")
+    shutil.rmtree(temporary, ignore_errors=True)
     try:
-        aside.mkdir(parents=True)
+        temporary.mkdir(parents=True)
         for name, content in _json_files(model.config, tokenizer).items():
-            (aside / name).write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-        tokenizer.save(aside / "vocab.txt")
-        save_file(_to_gpt2(model), aside / "model.safetensors", metadata={"format": "pt"})
-        if facts is not None:
-            (aside / "trainer.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+            (temporary / name).write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        tokenizer.save(temporary / "vocab.txt")
+        save_file(_to_gpt2(model), temporary / "model.safetensors", metadata={"format": "pt"})
+        if metadata is not None:
+            (temporary / "trainer.json").write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
         if trainer_state is not None:
-            torch.save(trainer_state, aside / "trainer_state.pt")
-        for path in aside.iterdir():
-            path.chmod(0o644)  # safetensors leaves its file to its owner alone
-            _sync(path)
-        _sync(aside)
-        os.replace(aside, folder)
-        _sync(folder.parent)
-    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors report a full disk in their own way
-        shutil.rmtree(aside, ignore_errors=True)
+            torch.save(trainer_state, temporary / "trainer_state.pt")
+        for path in temporary.iterdir():
+            path.chmod(0o644)  # safetensors makes its file readable by its owner only
+            fsync(path)
+        fsync(temporary)
+        os.replace(temporary, folder)
+        fsync(folder.parent)
+    except (OSError, RuntimeError, SafetensorError) as error:  # of torch and safetensors, too
+        shutil.rmtree(temporary, ignore_errors=True)
         raise error if isinstance(error, OSError) else OSError(f"cannot write {folder}: {error}") from None
 
 
-def _sync(path: Path) -> None:
-    """Wait until the file or folder is on the disk. (Windows cannot open folders, and needs writing rights to sync.)"""
-    if os.name == "nt" and path.is_dir():
-        return
-    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _to_gpt2(model: GPT) -> dict[str, torch.Tensor]:
-    """The weights as GPT-2's files have them: Conv1D the other way round, no vocabulary padding."""
+    """The weights as GPT-2's files store them: Conv1D weights transposed, no padding rows."""
     weights = {name: p.detach().cpu() for name, p in model.named_parameters()}
     weights["transformer.wte.weight"] = weights["transformer.wte.weight"][: model.config.vocab_size]
     return {name: (w.t() if name.endswith(CONV1D) else w).contiguous() for name, w in weights.items()}
 
 
 def _json_files(config: GPTConfig, tokenizer: Tokenizer) -> dict[str, dict]:
-    ends = {"bos_token_id": tokenizer.cls, "eos_token_id": tokenizer.cls, "pad_token_id": tokenizer.token_to_id("[PAD]")}
-    special = {"bos_token": "[CLS]", "eos_token": "[CLS]", "pad_token": "[PAD]", "unk_token": "[UNK]", "mask_token": "[MASK]"}
+    ends = {
+        "bos_token_id": tokenizer.cls,
+        "eos_token_id": tokenizer.cls,
+        "pad_token_id": tokenizer.token_to_id("[PAD]"),
+    }
     return {
         "config.json": {
             "architectures": ["GPT2LMHeadModel"],
@@ -125,52 +125,22 @@ def _json_files(config: GPTConfig, tokenizer: Tokenizer) -> dict[str, dict]:
             "tokenizer_class": "PreTrainedTokenizerFast",
             "model_max_length": config.block_size,
             "clean_up_tokenization_spaces": False,
-            "split_digits": tokenizer.split_digits,  # ours: see Tokenizer
-            **special,
+            "split_digits": tokenizer.split_digits,  # not transformers': see Tokenizer
+            "bos_token": "[CLS]",
+            "eos_token": "[CLS]",
+            "pad_token": "[PAD]",
+            "unk_token": "[UNK]",
+            "mask_token": "[MASK]",
         },
-        "tokenizer.json": tokenizer_json(tokenizer),
+        "tokenizer.json": tokenizer.to_huggingface(),
     }
 
 
-def tokenizer_json(tokenizer: Tokenizer) -> dict:
-    """The tokenizer in the `tokenizers` library's format, giving our ids and our text."""
-    vocab = {token: i for i, token in enumerate(tokenizer.tokens)}
-    # [SEP] is an ordinary added token, not a special one: transformers leaves special ones out of the text that it
-    # prints, and this one is the line break. `normalized`: it is looked for after "\n" has become [SEP].
-    added = [
-        {"id": vocab[token], "content": token, "special": token != "[SEP]", "normalized": token == "[SEP]" and tokenizer.native,
-         "single_word": False, "lstrip": False, "rstrip": False}
-        for token in sorted(SPECIALS, key=vocab.get)
-    ]  # fmt: skip
-    line_break = {"type": "Replace", "pattern": {"String": "[SEP]"}, "content": "\n"}
-    if tokenizer.native:  # characters, and bytes for the rest: a byte-fallback BPE without merges
-        normalizer = {"type": "Replace", "pattern": {"String": "\n"}, "content": "[SEP]"}
-        pre_tokenizer = None
-        decoder = {"type": "Sequence", "decoders": [line_break, {"type": "ByteFallback"}, {"type": "Fuse"}]}
-        model = {"type": "BPE", "vocab": vocab, "merges": [], "unk_token": "[UNK]", "byte_fallback": True, "fuse_unk": False,
-                 "dropout": None, "continuing_subword_prefix": None, "end_of_word_suffix": None, "ignore_merges": False}  # fmt: skip
-    else:
-        normalizer = {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": None,
-                      "lowercase": True}  # fmt: skip
-        pre_tokenizer = {"type": "BertPreTokenizer"}
-        if tokenizer.split_digits:
-            digits = "".join(re.escape(chr(code)) for code in range(0x110000) if chr(code).isdigit())
-            split = {"type": "Split", "pattern": {"Regex": f"[{digits}]"}, "behavior": "Isolated", "invert": False}
-            pre_tokenizer = {"type": "Sequence", "pretokenizers": [pre_tokenizer, split]}
-        unspace = {"type": "Replace", "pattern": {"Regex": " (?![0-9A-Za-z])|(?<![0-9A-Za-z]) "}, "content": ""}
-        decoder = {"type": "Sequence", "decoders": [line_break, {"type": "WordPiece", "prefix": "##", "cleanup": False},
-                                                    {"type": "Fuse"}, unspace]}  # fmt: skip
-        model = {"type": "WordPiece", "vocab": vocab, "unk_token": "[UNK]", "continuing_subword_prefix": "##",
-                 "max_input_chars_per_word": 100}  # fmt: skip
-    return {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": normalizer,
-            "pre_tokenizer": pre_tokenizer, "post_processor": None, "decoder": decoder, "model": model}  # fmt: skip
-
-
-# -- in --------------------------------------------------------------------------------------------------------------
+# -- loading ---------------------------------------------------------------------------------------------------------
 
 
 def find_checkpoint(folder, prefer: str = "best") -> Path:
-    """The checkpoint that a folder means: itself, or of a run's the best by validation or the "last".
+    """The checkpoint of a folder: the folder itself, or a run's "best" (by validation loss) or "last" checkpoint.
 
     Raises UserError when there is none.
     """
@@ -181,27 +151,29 @@ def find_checkpoint(folder, prefer: str = "best") -> Path:
     if not found:
         if folder.is_file():
             raise UserError(f"{folder} is a file; a model is a folder: {folder.parent}, perhaps")
-        what = "is not a model folder: no config.json in it and no ckpt-... folder" if folder.is_dir() else "is no folder here: it does not exist"
-        raise UserError(f"{folder} {what}. (A run's folder is one: python train.py config/laptop.py makes out/laptop)")
+        if not folder.exists():
+            raise UserError(f"{folder} does not exist. (python train.py config/laptop.py makes out/laptop)")
+        raise UserError(f"{folder} is not a model folder: it holds neither config.json nor ckpt-... folders")
     if prefer == "best":
-        return min(reversed(found), key=val_loss)  # the newest of equals
+        return min(reversed(found), key=val_loss)  # of equals the newest
     return found[-1]
 
 
 def val_loss(checkpoint: Path) -> float:
     """The validation loss that the checkpoint was saved with; infinity when it was not validated."""
-    loss = facts(checkpoint).get("val_loss")
-    return loss if type(loss) in (int, float) and loss < float("inf") else float("inf")  # NaN is not less
+    loss = read_metadata(checkpoint).get("val_loss")
+    return loss if type(loss) in (int, float) and loss < float("inf") else float("inf")  # NaN becomes infinity
 
 
-def facts(checkpoint: Path) -> dict:
-    """What trainer.json says of a checkpoint; nothing where there is none."""
+def read_metadata(checkpoint: Path) -> dict:
+    """The content of a checkpoint's trainer.json; empty where there is none."""
     return _read_json(checkpoint / "trainer.json") if (checkpoint / "trainer.json").exists() else {}
 
 
 def checkpoints(run: Path) -> list[Path]:
-    """A run's whole checkpoints, oldest first."""
-    return sorted(c for c in Path(run).glob("ckpt-*") if re.fullmatch(r"ckpt-\d+", c.name) and (c / "config.json").exists())
+    """A run's checkpoints, the oldest first."""
+    folders = (path for path in Path(run).glob("ckpt-*") if re.fullmatch(r"ckpt-\d+", path.name))
+    return sorted(folder for folder in folders if (folder / "config.json").exists())
 
 
 def newest_run(out: Path) -> Path:
@@ -215,13 +187,12 @@ def newest_run(out: Path) -> Path:
 def load_pretrained(folder, prefer: str = "best") -> GPT:
     """The model of a checkpoint, a run, or a transformers GPT-2 folder: in eval mode, fp32, on the CPU.
 
-    Reads model.safetensors, safetensors shards with an index, or an old pytorch_model.bin. Raises UserError, naming
-    the file and what is wrong in it, for settings that this model does not have, and for missing, surplus, misshapen or
-    non-finite weights.
+    Reads model.safetensors, sharded safetensors, or an old pytorch_model.bin. Raises UserError, naming the file and
+    the fault, for settings that this model does not support and for missing, surplus, misshapen or non-finite weights.
     """
     folder = find_checkpoint(folder, prefer)
     config = read_config(folder)
-    with torch.device("meta"):  # no memory and no fresh weights, for they are replaced at once
+    with torch.device("meta"):  # no memory, no initial weights: both come from the file
         model = GPT(config, init=False)
     model.load_state_dict(_from_gpt2(_read_weights(folder), model, folder), assign=True)
     model.tie_weights()
@@ -233,10 +204,10 @@ def load_tokenizer(folder) -> Tokenizer:
     folder = Path(folder)
     settings = _read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").exists() else {}
     split_digits = settings.get("split_digits") is True
-    given = Tokenizer.load(folder / "vocab.txt", split_digits) if (folder / "vocab.txt").exists() else None
     path = folder / "tokenizer.json"
     if not path.exists():
-        return given or Tokenizer.load(folder / "vocab.txt")  # which says that it is missing
+        return Tokenizer.load(folder / "vocab.txt", split_digits)
+    given = Tokenizer.load(folder / "vocab.txt", split_digits) if (folder / "vocab.txt").exists() else None
     model = _read_json(path).get("model")
     vocab = model.get("vocab") if isinstance(model, dict) else None
     readable = isinstance(vocab, dict) and model.get("type") in ("WordPiece", "BPE") and not model.get("merges")
@@ -251,12 +222,12 @@ def load_tokenizer(folder) -> Tokenizer:
 
 
 def load_trainer_state(folder: Path) -> dict:
-    """What save_pretrained was given as trainer_state. Raises UserError when there is none, or it is damaged."""
+    """The trainer_state that save_pretrained was given. Raises UserError when it is missing or damaged."""
     return _torch_load(folder / "trainer_state.pt")
 
 
 def read_config(path: Path) -> GPTConfig:
-    """A config.json, or the one in a folder -> GPTConfig. Raises UserError for what GPT-2 has and this model has not."""
+    """Read a config.json, or the one of a folder. Raises UserError for settings that this model does not support."""
     path = path / "config.json" if path.is_dir() else path
     values = _read_json(path)
     for name, allowed in FIXED.items():
@@ -278,7 +249,7 @@ def read_config(path: Path) -> GPTConfig:
         raise UserError(f"{path}: n_embd={sizes['n_embd']} is not a multiple of n_head={sizes['n_head']}")
     dropouts = [values.get(name, 0.1) for name in ("embd_pdrop", "attn_pdrop", "resid_pdrop")]
     if not all(type(rate) in (int, float) and 0 <= rate < 1 for rate in dropouts):
-        raise UserError(f"{path}: dropout rates are {dropouts}; shares from 0 up to 1 are expected")
+        raise UserError(f"{path}: dropout rates are {dropouts}; numbers from 0 up to 1 are expected")
     return GPTConfig(**sizes, dropout=float(max(dropouts)))
 
 
@@ -287,47 +258,53 @@ def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
         return _read_safetensors(folder / "model.safetensors")
     index = folder / "model.safetensors.index.json"
     if index.exists():
-        places = _read_json(index).get("weight_map")
-        if not isinstance(places, dict) or not all(type(shard) is str and shard and Path(shard).name == shard for shard in places.values()):
-            raise UserError(f"{index} does not say in which of the folder's files each weight is")
-        shards = sorted(set(places.values()))
-        return {name: w for shard in shards for name, w in _read_safetensors(folder / shard).items()}
+        weight_map = _read_json(index).get("weight_map")
+        shards = weight_map.values() if isinstance(weight_map, dict) else [None]
+        if not all(type(shard) is str and shard and Path(shard).name == shard for shard in shards):
+            raise UserError(f"{index} does not name the file in this folder that holds each weight")
+        return {name: w for shard in sorted(set(shards)) for name, w in _read_safetensors(folder / shard).items()}
     if (folder / "pytorch_model.bin").exists():
         return _torch_load(folder / "pytorch_model.bin")
     raise UserError(f"{folder} has no weights: neither model.safetensors nor pytorch_model.bin")
 
 
 def _from_gpt2(stored: dict[str, torch.Tensor], model: GPT, folder: Path) -> dict[str, torch.Tensor]:
-    """The files' weights under the model's names and shapes, fp32. Raises UserError for any that do not fit."""
+    """The stored weights under the model's names and shapes, in fp32. Raises UserError for any that do not fit."""
+    weights = _named_weights(stored, folder)
     config, expected = model.config, {name: p.shape for name, p in model.named_parameters()}
-    weights = {}
-    if not isinstance(stored, dict) or not all(isinstance(name, str) for name in stored):
-        raise UserError(f"{folder}: its weights are not a table of names and tensors")
-    for name, w in stored.items():
-        if not isinstance(w, torch.Tensor) or not w.is_floating_point() or w.layout != torch.strided or w.is_meta:
-            if name.endswith((".attn.bias", ".attn.masked_bias")):
-                continue
-            raise UserError(f"{folder}: {name} is no plain floating-point tensor")
-        name = name if name.startswith(("transformer.", "lm_head.")) else "transformer." + name
-        if name.endswith((".attn.bias", ".attn.masked_bias")):
-            continue  # the causal mask, which old files carry along
-        weights[name] = (w.t() if name.endswith(CONV1D) and w.dim() == 2 else w).float()  # a view of the file's mapped pages
-    head = weights.pop("lm_head.weight", None)
-    table = "transformer.wte.weight"
-    if head is not None and table in weights and not torch.equal(head, weights[table]):
-        raise UserError(f"{folder}: the output head has weights of its own; only heads tied to the embedding are supported")
+    head, embedding = weights.pop("lm_head.weight", None), "transformer.wte.weight"
+    if head is not None and embedding in weights and not torch.equal(head, weights[embedding]):
+        raise UserError(f"{folder}: lm_head has weights of its own; only heads tied to the embedding are supported")
     missing, surplus = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
     if missing or surplus:
-        raise UserError(f"{folder}: weights missing: {', '.join(missing[:3]) or 'none'}; surplus: {', '.join(surplus[:3]) or 'none'}")
-    if weights[table].shape == (config.vocab_size, config.n_embd):
+        missing, surplus = (", ".join(names[:3]) or "none" for names in (missing, surplus))
+        raise UserError(f"{folder}: weights missing: {missing}; surplus: {surplus}")
+    if weights[embedding].shape == (config.vocab_size, config.n_embd):
         padding = torch.zeros(config.padded_vocab_size - config.vocab_size, config.n_embd)
-        weights[table] = torch.cat((weights[table], padding))
+        weights[embedding] = torch.cat((weights[embedding], padding))
     for name, w in weights.items():
         if w.shape != expected[name]:
-            raise UserError(f"{folder}: {name} has shape {tuple(w.shape)}, but config.json asks for {tuple(expected[name])}")
+            shape, wanted = tuple(w.shape), tuple(expected[name])
+            raise UserError(f"{folder}: {name} has shape {shape}, but config.json asks for {wanted}")
         if not w.sum().isfinite():
             raise UserError(f"{folder}: {name} holds NaN or infinite numbers")
-    return {**weights, "lm_head.weight": weights[table]}
+    return {**weights, "lm_head.weight": weights[embedding]}
+
+
+def _named_weights(stored: dict[str, torch.Tensor], folder: Path) -> dict[str, torch.Tensor]:
+    """The stored weights in fp32, with full names, oriented as in nn.Linear, without the causal masks of old files."""
+    if not isinstance(stored, dict) or not all(isinstance(name, str) for name in stored):
+        raise UserError(f"{folder}: its weights are not a table of names and tensors")
+    weights = {}
+    for name, w in stored.items():
+        if name.endswith((".attn.bias", ".attn.masked_bias")):
+            continue
+        if not isinstance(w, torch.Tensor) or not w.is_floating_point() or w.layout != torch.strided or w.is_meta:
+            raise UserError(f"{folder}: {name} is not a plain floating-point tensor")
+        name = name if name.startswith(("transformer.", "lm_head.")) else "transformer." + name
+        # Views, so that the pages of the mapped file are not copied.
+        weights[name] = (w.t() if name.endswith(CONV1D) and w.dim() == 2 else w).float()
+    return weights
 
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
@@ -343,8 +320,8 @@ def _torch_load(path: Path) -> dict:
     except FileNotFoundError:
         raise UserError(f"{path} is missing") from None
     except pickle.UnpicklingError:
-        raise UserError(f"{path} holds more than tensors and plain values, which could run code; it was not opened") from None
-    except Exception as error:  # damaged bytes make torch.load throw whatever they please
+        raise UserError(f"{path} holds objects that could run code; it was not opened") from None
+    except Exception as error:  # torch.load raises many types for damaged files
         reason = str(error).partition("\n")[0] or "cut short"
         raise UserError(f"{path} is damaged: {reason}") from None
 
@@ -355,7 +332,9 @@ def _read_json(path: Path) -> dict:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is no JSON: {error}") from None
+        raise UserError(f"{path} is not JSON: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} does not hold a JSON object")
     return content
+
+facts = read_metadata

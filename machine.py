@@ -1,15 +1,16 @@
-"""What this machine offers: which device, which precision, whether torch.compile works."""
+"""What this machine can do: device, precision, torch.compile, speed of matrix products, free memory."""
 
 import os
 import time
 
+import numpy as np
 import torch
 
 from configurator import UserError, first_line
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """ "auto" -> the best device there is. Raises UserError for one that there is not."""
+    """The torch device of a name; auto: CUDA, else mps, else the CPU. Raises UserError for one that is not here."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -17,7 +18,7 @@ def pick_device(name: str = "auto") -> torch.device:
     except RuntimeError:
         device = None
     if device is None or device.type not in ("cpu", "cuda", "mps"):
-        raise UserError(f"--device={name}: there is cpu, cuda, cuda:1 and so on, and mps")
+        raise UserError(f"--device={name}: use cpu, cuda, cuda:1 (and so on) or mps")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UserError(f"--device={name}: no Apple GPU here; --device=cpu works anywhere")
     if device.type == "cuda":
@@ -26,17 +27,17 @@ def pick_device(name: str = "auto") -> torch.device:
                 f"--device={name}: torch {torch.__version__} sees no CUDA GPU here."
                 " A CUDA build of torch (pytorch.org) and NVIDIA's driver are needed; --device=cpu works anywhere."
             )
-        local = int(os.environ.get("LOCAL_RANK", 0))  # torchrun: one GPU a process
+        local = int(os.environ.get("LOCAL_RANK", 0))  # torchrun: one GPU per process
         device = torch.device("cuda", local if device.index is None else device.index)
         if device.index >= torch.cuda.device_count():
             raise UserError(f"--device={device}: there are {torch.cuda.device_count()} CUDA GPUs, numbered from 0")
         torch.cuda.set_device(device)
-        torch.set_float32_matmul_precision("high")  # tf32 for what stays in float32
+        torch.set_float32_matmul_precision("high")  # TF32 for products in float32
     return device
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """ "auto" -> bfloat16 where the hardware multiplies in it, float16 on older GPUs, else float32."""
+    """The dtype of a name; auto: bfloat16 where the hardware multiplies in it, float16 on older GPUs, else float32."""
     if name != "auto":
         return getattr(torch, name)
     if device.type == "cuda":
@@ -48,26 +49,26 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     return torch.float32
 
 
-def why_not_compile(device: torch.device) -> str:
-    """Try torch.compile on next to nothing. Returns "" where it works, else the reason in one line.
+def compile_error(device: torch.device) -> str:
+    """Compile a small function. Returns "" where torch.compile works, else the reason in one line.
 
-    It needs triton on a GPU and a C++ compiler on a CPU, and says so only when the first batch comes.
+    It needs triton on a GPU and a C++ compiler on a CPU, and reports that only at the first call.
     """
     try:
         torch.compile(lambda x: x.sin() + 1)(torch.ones(8, device=device))
         return ""
-    except Exception as error:  # whatever the toolchain throws
+    except Exception as error:  # the toolchain raises many types
         return first_line(error)
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """How fast this machine multiplies matrices of this precision, in FLOP/s: the best of five tries on squares that are large enough.
+    """The speed of matrix products in this precision, measured, in FLOP/s: the best of five tries.
 
-    It is what a training step could reach at most, measured here and now: no table knows every card, or its power limit.
+    It is the upper limit of a training step's speed. Measured, because no table knows every GPU and its power limit.
     """
     n = 4096 if device.type == "cuda" else 1024
-    own = torch.Generator(device).manual_seed(0)  # the global one belongs to the weights and the dropout
-    a = torch.randn(n, n, device=device, generator=own).to(dtype)
+    generator = torch.Generator(device).manual_seed(0)  # the global one belongs to the initial weights and dropout
+    a = torch.randn(n, n, device=device, generator=generator).to(dtype)
     best = float("inf")
     for _ in range(6):  # the first warms up
         began = time.perf_counter()
@@ -78,13 +79,20 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
     return 4 * 2 * n**3 / best
 
 
+def limit_gpu_memory(device: torch.device, gigabytes: float) -> None:
+    """Let torch allocate at most so many GB of the GPU; 0: all of it."""
+    if gigabytes and device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, gigabytes * 1e9 / total), device)
+
+
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free on the device; 0 where the system does not tell."""
+    """Free bytes on the device; 0 where the system does not say."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-    try:  # Linux: what is free, and what it keeps of files in passing
+    try:  # Linux: MemAvailable includes the page cache
         with open("/proc/meminfo") as file:
             return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
     except (OSError, StopIteration):
@@ -92,5 +100,17 @@ def free_memory(device: torch.device) -> int:
 
 
 def device_name(device: torch.device) -> str:
-    """For people: "NVIDIA GeForce RTX 4060 Laptop GPU", "cpu with 2 threads"."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device} with {torch.get_num_threads()} threads"
+    """A name to print: "NVIDIA GeForce RTX 4060 Laptop GPU", "cpu with 2 threads"."""
+    return (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{device} with {torch.get_num_threads()} threads"
+    )
+
+
+def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Copy an array to the device; to a CUDA GPU without waiting. (That needs pinned memory without gaps.)"""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+why_not_compile = compile_error

@@ -1,6 +1,7 @@
-"""What the benchmarks share: taking turns, the machine's floor, the table. Each row is a dict:
+"""
+Shared by the benchmarks: timing in turn, processes, the table. A row is a dict; peer and other are optional:
 
-    {"what": ..., "ours": 12.3, "unit": "tokens/s", "peer": 4.5, "other": "transformers"}     peer and other where there is one
+    {"what": ..., "ours": 12.3, "unit": "tokens/s", "peer": 4.5, "other": "transformers"}
 """
 
 import importlib.util
@@ -18,11 +19,11 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from machine import device_name, pick_device  # noqa: E402
+from machine import device_name, pick_device
 
 
 def side_by_side(rounds: int, *calls, warm_up: bool = True) -> list[float]:
-    """The median seconds of each call, taken in turn (A B A B ...) after a warm-up of each, so that noise meets all alike."""
+    """The median seconds of each call, timed in turn (A B A B ...) after a warm-up, so that noise affects all."""
     for call in calls if warm_up else ():
         call()
     times = [[] for _ in calls]
@@ -35,7 +36,7 @@ def side_by_side(rounds: int, *calls, warm_up: bool = True) -> list[float]:
 
 
 def load_nanogpt(folder: str):
-    """nanoGPT's model.py as a module, out of a checkout of it."""
+    """Import model.py from a checkout of nanoGPT."""
     spec = importlib.util.spec_from_file_location("nanogpt_model", Path(folder) / "model.py")
     module = sys.modules["nanogpt_model"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -51,19 +52,20 @@ def process(*command: str, cwd=ROOT) -> tuple[float, float]:
         return float("nan"), float("nan")
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
-    assert child.returncode == 0, f"{command} left with {child.returncode}"
+    assert child.returncode == 0, f"{command} exited with {child.returncode}"
     after = os.times()
     seconds = after.children_user + after.children_system - before.children_user - before.children_system
     return seconds, usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def table(rows: list[dict]) -> str:
-    """Rows as Markdown. The ratio says how many times better ours is (a rate: higher; seconds, memory: lower)."""
+    """Rows as a Markdown table. The ratio says how many times better ours is."""
     lines = ["| what | ours | other | ratio |", "|---|---|---|---|"]
     for row in rows:
         other = ratio = ""
         if "peer" in row:
-            better = row["peer"] / row["ours"] if row["unit"] in ("s", "ms", "min", "MiB", "nats/token", "") else row["ours"] / row["peer"]
+            lower_is_better = row["unit"] in ("s", "ms", "min", "MiB", "nats/token", "")
+            better = row["peer"] / row["ours"] if lower_is_better else row["ours"] / row["peer"]
             other, ratio = f"{row['other']}: {row['peer']:,.4g}", f"{better:.2f}"
         lines.append(f"| {row['what']} | {row['ours']:,.4g} {row['unit']} | {other} | {ratio} |")
     return "\n".join(lines)
@@ -72,7 +74,8 @@ def table(rows: list[dict]) -> str:
 def show(rows: list[dict], json_file: str = "") -> None:
     """Print the machine and the table; with json_file, write both there too."""
     device = pick_device()
-    machine = f"{device_name(device)}, {platform.processor() or platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
+    processor = platform.processor() or platform.machine()
+    machine = f"{device_name(device)}, {processor}, Python {platform.python_version()}, torch {torch.__version__}"
     print(f"{machine}\n\n{table(rows)}")
     if json_file:
         Path(json_file).write_text(json.dumps({"machine": machine, "rows": rows}, indent=2), encoding="utf-8")

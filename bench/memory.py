@@ -1,9 +1,9 @@
 """
 Memory of a training step on a CPU: python bench/memory.py
 
-The peak of a fresh process over one forward and backward pass of GPT-2 small (4 windows of 1,024, 13,317 tokens), beyond what it
-held with the weights alone; with and without all logits at once, and activation checkpointing. (POSIX only. On a GPU,
-bench/train_step.py measures it.)
+The peak memory of one forward and backward pass of GPT-2 small (4 windows of 1,024, 13,317 tokens), beyond the weights,
+with full or chunked logits, with and without activation checkpointing. Each in a new process. POSIX only; on a GPU
+bench/train_step.py measures it.
 """
 
 import resource
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def step(checkpoint_activations: bool, keep_logits: bool) -> None:
-    """In the child: one pass, and the growth of its peak in KiB to stdout."""
+    """In the child process: one pass. Prints the growth of the peak in KiB."""
     import torch
 
     from machine import pick_dtype
@@ -34,11 +34,14 @@ def step(checkpoint_activations: bool, keep_logits: bool) -> None:
 
 
 def rows() -> list[dict]:
+    """MiB of each combination."""
     found = []
-    for again in (False, True):
-        for keep_logits in (False, True):
-            child = subprocess.run([sys.executable, __file__, str(int(again)), str(int(keep_logits))], capture_output=True, text=True, check=True)
-            what = ("activations computed again" if again else "activations kept") + (", all logits at once" if keep_logits else ", loss in pieces")
+    for checkpointing in (False, True):
+        for full_logits in (False, True):
+            command = [sys.executable, __file__, str(int(checkpointing)), str(int(full_logits))]
+            child = subprocess.run(command, capture_output=True, text=True, check=True)
+            what = "activation checkpointing " + ("on" if checkpointing else "off")
+            what += ", full logits" if full_logits else ", chunked logits"
             found.append({"what": what, "ours": int(child.stdout) / 2**10, "unit": "MiB"})
     return found
 

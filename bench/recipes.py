@@ -1,12 +1,12 @@
 """
-config/novel.py against config/original.py, the recipe that this project grew from, on the same text with the same held-out chapters:
+config/novel.py against config/original.py (the recipe that this project grew from), on the same text and split:
 
-    python bench/recipes.py --text=book.txt                                   at full size, for a GPU
-    python bench/recipes.py --text=book.txt --small --characters=1e6 --minutes=10      3.6 million parameters, for two CPU cores
+    python bench/recipes.py --text=book.txt                                   full size, for a GPU
+    python bench/recipes.py --text=book.txt --small --characters=1e6 --minutes=10    3.6 M parameters, two CPU cores
 
-Trains both (an interrupted one goes on), and prints the best bits per character of each and how long the new recipe takes to what the
-original's reaches at its best; --picture draws both over time. --small: 3 layers of 256, windows of 256, and what goes with it: steps of
-8 windows, no dropout in the new recipe, the original's warm-up as long a part of the run as at full size.
+Trains both (an interrupted run continues). Prints the best bits per character of each, and the time that the new recipe
+takes to reach the original's best. --picture draws both curves. --small: 3 layers of 256, windows of 256, steps of 8
+windows, no dropout in the new recipe; the original's warm-up is the same part of the run as at full size.
 """
 
 import sys
@@ -15,21 +15,21 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from configurator import UserError, configure, run  # noqa: E402
+from configurator import UserError, configure, run
 
 
 @dataclass
 class Settings:
     text: str = ""  # the book
-    characters: int = 0  # only so many of its first; 0: all
-    minutes: float = 0.0  # of training for each; 0: as the recipes say
+    characters: int = 0  # use only the first ones; 0: all
+    minutes: float = 0.0  # of training for each; 0: as the config files say
     small: bool = False  # a model for a CPU
     out_dir: str = "out/recipes"  # for the prepared text and both runs
     picture: str = ""  # a .png to draw
     json: str = ""  # also write the figures to this file
 
 
-settings = configure(Settings) if __name__ == "__main__" else None  # before the heavy imports: --help answers at once
+settings = configure(Settings) if __name__ == "__main__" else None
 
 import subprocess
 
@@ -55,8 +55,19 @@ def main(s: Settings) -> None:
         call("prepare.py", str(out / "book.txt"), f"--out_dir={out / 'data'}")
     for name, small in RECIPES.items():
         limit = ["--epochs=0", f"--max_minutes={s.minutes}"] if s.minutes else []
-        call("train.py", f"config/{name}.py", f"--data_dir={out / 'data'}", f"--out_dir={out / name}", "--resume", *limit, *(SMALL + small if s.small else []))
-    curves = {name: [(m["seconds"] / 60, m["bits_per_char"]) for m in read_metrics(out / name) if "val_loss" in m] for name in RECIPES}
+        call(
+            "train.py",
+            f"config/{name}.py",
+            f"--data_dir={out / 'data'}",
+            f"--out_dir={out / name}",
+            "--resume",
+            *limit,
+            *(SMALL + small if s.small else []),
+        )
+    curves = {
+        name: [(m["seconds"] / 60, m["bits_per_char"]) for m in read_metrics(out / name) if "val_loss" in m]
+        for name in RECIPES
+    }
     show(rows(curves), s.json)
     if s.picture:
         draw(curves, s.picture)
@@ -67,7 +78,7 @@ def call(*command: str) -> None:
 
 
 def rows(curves: dict) -> list[dict]:
-    """The best of each, and when the new recipe passes the original's best, if it does."""
+    """The best of each, and when the new recipe reaches the original's best, if it does."""
     best = {name: min(curve, key=lambda point: point[1]) for name, curve in curves.items()}
     new, old = best["novel"], best["original"]
     passed = [minutes for minutes, bits in curves["novel"] if bits <= old[1]]
@@ -75,7 +86,16 @@ def rows(curves: dict) -> list[dict]:
         {"what": "best bits per character", "ours": new[1], "unit": "", "other": "config/original.py", "peer": old[1]},
         {"what": "minutes to that best", "ours": new[0], "unit": "min", "other": "config/original.py", "peer": old[0]},
     ]
-    return found + [{"what": "minutes to the original's best", "ours": at, "unit": "min", "other": "config/original.py", "peer": old[0]} for at in passed[:1]]
+    return found + [
+        {
+            "what": "minutes to the original's best",
+            "ours": at,
+            "unit": "min",
+            "other": "config/original.py",
+            "peer": old[0],
+        }
+        for at in passed[:1]
+    ]
 
 
 def draw(curves: dict, path: str) -> None:

@@ -1,11 +1,11 @@
 """
-All measurements in one go: python bench/run.py --nanogpt=PATH --text=book.txt
+All measurements in one command: python bench/run.py --nanogpt=PATH --text=book.txt
 
-    python bench/run.py                                    what a CPU can say, some 25 minutes on two cores
-    python bench/run.py --suite=gpu --minutes=8            what needs a CUDA GPU: steps, memory within 8 GB, writing
+    python bench/run.py                                    on a CPU, some 25 minutes on two cores
+    python bench/run.py --suite=gpu --minutes=8            on a CUDA GPU: steps, memory within 8 GB, generation
 
-Runs each part as a process of its own, beside whichever peers are there (transformers if it can be imported, nanoGPT by --nanogpt), prints the table as
-docs/BENCHMARKS.md has it and writes it as JSON. A part for which no time is left is left out, and it says so.
+Each part is a process of its own. It compares with transformers, if that can be imported, and with nanoGPT (--nanogpt).
+Prints the table of docs/BENCHMARKS.md and writes it as JSON. Parts for which no time is left are skipped and named.
 """
 
 import sys
@@ -15,22 +15,22 @@ from typing import Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from configurator import UserError, configure, run  # noqa: E402
+from configurator import UserError, configure, run
 
 
 @dataclass
 class Settings:
     suite: Literal["cpu", "gpu"] = "cpu"  # which parts
-    minutes: float = 60.0  # no longer than this
-    nanogpt: str = ""  # a checkout of nanoGPT to measure beside
+    minutes: float = 60.0  # time limit
+    nanogpt: str = ""  # a checkout of nanoGPT to compare with
     text: str = ""  # a text file; empty: the classic that prepare.py fetches
     vocab: str = ""  # a BERT vocabulary file
-    model: str = ""  # a trained run, for the loss with 8-bit weights
-    quick: bool = False  # few rounds and tokens: does everything run?
-    json: str = "bench.json"  # where the figures go
+    model: str = ""  # a trained run, for the loss with int8 weights
+    quick: bool = False  # few rounds and tokens, to test that everything runs
+    json: str = "bench.json"  # output file
 
 
-settings = configure(Settings) if __name__ == "__main__" else None  # before the heavy imports: --help answers at once
+settings = configure(Settings) if __name__ == "__main__" else None
 
 import json
 import subprocess
@@ -43,7 +43,7 @@ from machine import pick_device
 
 
 def parts(s: Settings) -> list[list[str]]:
-    """The commands, in the order of what is most worth knowing."""
+    """The commands, the most important first."""
     nanogpt = [f"--nanogpt={Path(s.nanogpt).resolve()}"] if s.nanogpt else []
     rounds, tokens = (["--rounds=1"], ["--tokens=20"]) if s.quick else ([], [])
     model = [f"--model={s.model}"] if s.model else []
@@ -54,7 +54,8 @@ def parts(s: Settings) -> list[list[str]]:
             ["sampling.py", *nanogpt, *rounds, *tokens, *model],
             ["train_step.py", *nanogpt, *rounds],
         ]
-    text = ([f"--text={Path(s.text).resolve()}"] if s.text else []) + ([f"--vocab={Path(s.vocab).resolve()}"] if s.vocab else [])
+    text = [f"--text={Path(s.text).resolve()}"] if s.text else []
+    text += [f"--vocab={Path(s.vocab).resolve()}"] if s.vocab else []
     return [
         ["startup.py"],
         ["text.py", *text, *rounds],
@@ -78,8 +79,12 @@ def main(s: Settings) -> None:
             file.unlink(missing_ok=True)
             left = 60 * s.minutes - (time.monotonic() - began)
             try:
-                done = subprocess.run([sys.executable, str(ROOT / "bench" / command[0]), *command[1:], f"--json={file}"], stdout=subprocess.DEVNULL, timeout=max(1, left))
-                failed = f"left with status {done.returncode}" if done.returncode else ""
+                done = subprocess.run(
+                    [sys.executable, str(ROOT / "bench" / command[0]), *command[1:], f"--json={file}"],
+                    stdout=subprocess.DEVNULL,
+                    timeout=max(1, left),
+                )
+                failed = f"exit status {done.returncode}" if done.returncode else ""
             except subprocess.TimeoutExpired:
                 failed = "no time left"
             if failed:

@@ -1,16 +1,16 @@
-# A small model in five minutes on two CPU cores. What was tried for it: docs/LOG.md
+# A 4 M-parameter model in five minutes on two CPU cores. docs/LOG.md has what was tried.
 out_dir = "out/laptop"
 
 n_layer = 4
 n_head = 4
 n_embd = 256
 block_size = 128
-dropout = 0.0  # it would cost a quarter of the speed
+dropout = 0.0  # dropout takes a quarter of the speed on a CPU
 
 batch_size = 16
 gradient_accumulation_steps = 1
 max_minutes = 4.7
-epochs = 5  # a faster machine ends earlier: after that the book is only learned by heart
+epochs = 5  # ends the run earlier on a faster machine: later epochs only overfit
 
 learning_rate = 12e-3
 adamw_learning_rate = 6e-3
@@ -19,4 +19,4 @@ warmup_iters = 50
 
 log_interval = 20
 eval_interval = 200
-compile = False  # it needs a C++ compiler, which a laptop may not have
+compile = False  # needs a C++ compiler, which a laptop may not have

@@ -1,5 +1,5 @@
-# The recipe of the student's project that this one grew from (GPT2-Chinese), to measure against.
-# Its vocabulary is prepared with: python prepare.py book.txt --vocab=vocab_small.txt
+# The recipe of the GPT2-Chinese project that this one grew from, for comparison.
+# Its vocabulary: python prepare.py book.txt --vocab=vocab_small.txt
 out_dir = "out/original"
 
 n_layer = 10

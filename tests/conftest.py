@@ -1,4 +1,4 @@
-"""What the tests share: a story written for them, a way to run the scripts, a small prepared text, a small trained run."""
+"""Shared by the tests: a generated story, a way to run the scripts, a small prepared text and a small trained run."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ WORDS = "此去无妨 天色已晚 且慢动手 你我同行 莫要多言 后会
 
 
 def story(chapters: int = 12, paragraphs: int = 12) -> str:
-    """A book with headings, paragraphs and dialogue, the same at every call."""
+    """A book with headings, paragraphs and dialogue. The same at every call."""
     state, book = 7, []
 
     def pick(words):
@@ -33,23 +33,32 @@ def story(chapters: int = 12, paragraphs: int = 12) -> str:
     return "\n".join(book)
 
 
-def script(name: str, *arguments, cwd, check: int | None = 0, environment: dict = {}, **kwargs) -> subprocess.CompletedProcess:
-    """Run a script of the project as a user does. check: the status that it must leave with."""
-    environment = {**os.environ, "PYTHONPATH": "", "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8", **environment}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": "", "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
+
+
+def script(
+    name: str, *arguments, cwd, check: int | None = 0, environment: dict | None = None, **kwargs
+) -> subprocess.CompletedProcess:
+    """Run a script of the project as a user does. check: the exit status that it must have."""
     command = [sys.executable, str(ROOT / name), *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=300, **kwargs)
+    environment = {**ENVIRONMENT, **(environment or {})}
+    done = subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=300, **kwargs
+    )
     if check is not None:
-        assert done.returncode == check, f"{name} left with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == check, f"{name} exited with {done.returncode}:\n{done.stdout}\n{done.stderr}"
     return done
 
 
-TINY = ["--n_layer=2", "--n_head=2", "--n_embd=32", "--block_size=32", "--batch_size=8", "--gradient_accumulation_steps=1",
-        "--warmup_iters=5", "--log_interval=5", "--sample_tokens=20", "--compile=False", "--device=cpu"]  # fmt: skip
+TINY = (
+    "--n_layer=2 --n_head=2 --n_embd=32 --block_size=32 --batch_size=8 --gradient_accumulation_steps=1"
+    " --warmup_iters=5 --log_interval=5 --compile=False --device=cpu"
+).split()
 
 
 @pytest.fixture(scope="session")
 def workplace(tmp_path_factory) -> Path:
-    """A folder with a prepared text in data/novel and a short run in out/tiny. For reading only."""
+    """A folder with a prepared text in data/novel and a short run in out/tiny, which tests only read."""
     folder = tmp_path_factory.mktemp("workplace")
     (folder / "data/novel").mkdir(parents=True)
     (folder / "data/novel/book.txt").write_text(story(), encoding="utf-8")

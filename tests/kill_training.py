@@ -1,8 +1,9 @@
 """
-Train in child processes that are killed, until one comes to the end: python tests/kill.py SEED COUNT ARGUMENTS-OF-TRAIN...
+Train in child processes that are killed, until one finishes: python tests/kill_training.py SEED COUNT ARGUMENTS...
 
-Half of the kills are at a moment: after a random time. The others are at a deed: when the process is about to do the n-th thing to a file
-of the run (make, open, rename, delete), so between any two parts of a save. The imports are done once, before forking.
+Half of the kills come after a random time. The other half come when the process is about to do its n-th file operation
+(create, open, rename, delete) in the run's folder, so between any two parts of a save. Modules are imported once,
+before forking.
 """
 
 import os
@@ -19,16 +20,17 @@ from torch.utils import tensorboard
 import train
 from configurator import parse, run
 
-DEEDS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "os.scandir"}
+FILE_OPERATIONS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "os.scandir"}
 
 
-def child(arguments: list[str], deed: int) -> None:
+def train_and_die(arguments: list[str], operation: int) -> None:
+    """Train; be killed at the n-th file operation (0: never)."""
     settings = parse(train.Settings, [*arguments, "--resume"])
-    left = deed
+    left = operation
 
     def hook(event, values):
         nonlocal left
-        if event in DEEDS and settings.out_dir in str(values[0]):
+        if event in FILE_OPERATIONS and settings.out_dir in str(values[0]):
             left -= 1
             if not left:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -37,16 +39,16 @@ def child(arguments: list[str], deed: int) -> None:
     run(train.main, settings)
 
 
-def life(arguments: list[str], deed: int = 0, seconds: float = 0.0) -> bool:
-    """One process, to its end or its killing. Was it killed?"""
+def was_killed(arguments: list[str], operation: int = 0, seconds: float = 0.0) -> bool:
+    """Run one child to its end or until it is killed. Returns whether it was killed."""
     pid = os.fork()
     if not pid:
         status = 1
         try:
-            child(arguments, deed)
+            train_and_die(arguments, operation)
             status = 0
-        except SystemExit as leaving:
-            status = leaving.code
+        except SystemExit as end:
+            status = end.code
         finally:
             sys.stdout.flush()
             os._exit(status)
@@ -55,16 +57,16 @@ def life(arguments: list[str], deed: int = 0, seconds: float = 0.0) -> bool:
         os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
     if not os.WIFSIGNALED(status):
-        assert os.WEXITSTATUS(status) == 0, f"left with {os.WEXITSTATUS(status)}"
+        assert os.WEXITSTATUS(status) == 0, f"exited with {os.WEXITSTATUS(status)}"
     return os.WIFSIGNALED(status)
 
 
 if __name__ == "__main__":
-    assert tensorboard  # imported once for all
+    assert tensorboard  # imported before forking
     rng, count = random.Random(int(sys.argv[1])), int(sys.argv[2])
     kills = 0
     for number in range(count):
-        how = {"deed": rng.randint(1, 100)} if number % 2 else {"seconds": rng.uniform(0.05, 1.0)}
-        kills += life(sys.argv[3:], **how)
-    assert not life(sys.argv[3:])
+        when = {"operation": rng.randint(1, 100)} if number % 2 else {"seconds": rng.uniform(0.05, 1.0)}
+        kills += was_killed(sys.argv[3:], **when)
+    assert not was_killed(sys.argv[3:])
     print(f"killed {kills} times")

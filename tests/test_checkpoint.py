@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import story
 from safetensors.torch import load_file, save_file
-from test_tokenizer import BERT_WORDS
+from test_wordpiece import TOKENS as BERT_WORDS
 
 import checkpoint
 from checkpoint import find_checkpoint, load_pretrained, load_tokenizer, load_trainer_state, newest_run, save_pretrained
@@ -34,7 +34,7 @@ DIGITS = Tokenizer([*BERT_WORDS, "11", "12", "2"], split_digits=True)
 
 
 @pytest.mark.parametrize("tokenizer", [NATIVE, Tokenizer(BERT_WORDS), DIGITS], ids=["native", "bert", "bert, digits"])
-def test_transformers_opens_it_with_the_same_logits_ids_and_text(tokenizer, tmp_path):
+def test_save_pretrained_opens_in_transformers_with_the_same_logits_ids_and_text(tokenizer, tmp_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
     model = make(tokenizer)
@@ -54,15 +54,21 @@ def test_transformers_opens_it_with_the_same_logits_ids_and_text(tokenizer, tmp_
     assert written[0]["generated_text"].startswith("的一")
 
 
-def test_what_is_saved_is_loaded(folder):
+def test_save_and_load_round_trip(folder):
     model, loaded = make(NATIVE), load_pretrained(folder)
     idx = torch.randint(0, NATIVE.vocab_size, (2, 32))
     assert torch.equal(loaded(idx)[0], model(idx)[0])
     assert not loaded.training and loaded.config == model.config
     assert load_tokenizer(folder).tokens == NATIVE.tokens
     assert load_trainer_state(folder) == {"step": 1}
+
+
+def test_load_tokenizer_reads_tokenizer_json_without_vocab_txt(folder):
     (folder / "vocab.txt").unlink()
-    assert load_tokenizer(folder).tokens == NATIVE.tokens  # out of tokenizer.json
+    assert load_tokenizer(folder).tokens == NATIVE.tokens
+
+
+def test_load_tokenizer_refuses_two_different_vocabularies(folder):
     Tokenizer(NATIVE.tokens[:-1]).save(folder / "vocab.txt")
     with pytest.raises(UserError, match="not the same vocabulary"):
         load_tokenizer(folder)
@@ -78,7 +84,7 @@ def transformers_folder(path, **kwargs):
 
 
 @pytest.mark.parametrize("form", ["safetensors", "sharded", "bin", "old bin", "bare bin"])
-def test_weights_come_in_in_every_form(tmp_path, form):
+def test_load_pretrained_reads_every_form_of_weights(tmp_path, form):
     other = transformers_folder(tmp_path, **({"max_shard_size": "10KB"} if form == "sharded" else {}))
     if form == "sharded":
         assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
@@ -97,11 +103,24 @@ def test_weights_come_in_in_every_form(tmp_path, form):
 
 
 @pytest.mark.parametrize(
-    "setting", [{"activation_function": "relu"}, {"n_inner": 17}, {"scale_attn_by_inverse_layer_idx": True}, {"add_cross_attention": True},
-                {"model_type": "llama"}, {"layer_norm_epsilon": 1e-6}, {"tie_word_embeddings": False}, {"n_head": 0}, {"n_head": 3},
-                {"n_embd": 1.5}, {"vocab_size": 10**30}, {"n_layer": float("inf")}, {"n_head": True}],
-)  # fmt: skip
-def test_what_is_not_supported_is_refused_by_name(folder, setting):
+    "setting",
+    [
+        {"activation_function": "relu"},
+        {"n_inner": 17},
+        {"scale_attn_by_inverse_layer_idx": True},
+        {"add_cross_attention": True},
+        {"model_type": "llama"},
+        {"layer_norm_epsilon": 1e-6},
+        {"tie_word_embeddings": False},
+        {"n_head": 0},
+        {"n_head": 3},
+        {"n_embd": 1.5},
+        {"vocab_size": 10**30},
+        {"n_layer": float("inf")},
+        {"n_head": True},
+    ],
+)
+def test_load_pretrained_names_an_unsupported_setting(folder, setting):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, **setting}))
     with pytest.raises(UserError, match=next(iter(setting))):
@@ -121,32 +140,36 @@ def alter(folder, change):
         (lambda w: w.update({"transformer.extra": torch.ones(1)}), "surplus: transformer.extra"),
         (lambda w: w.update({"transformer.ln_f.bias": torch.ones(3)}), r"transformer.ln_f.bias has shape \(3,\)"),
         (lambda w: w["transformer.ln_f.bias"].fill_(float("nan")), "ln_f.bias holds NaN"),
-        (lambda w: w.update({"lm_head.weight": torch.ones(1, 16)}), "output head"),
+        (lambda w: w.update({"lm_head.weight": torch.ones(1, 16)}), "lm_head"),
     ],
 )
-def test_wrong_weights_are_named(folder, change, words):
+def test_load_pretrained_names_wrong_weights(folder, change, words):
     alter(folder, change)
     with pytest.raises(UserError, match=words):
         load_pretrained(folder)
 
 
-@pytest.mark.parametrize("content", [[1], torch.ones(2), {"state_dict": {}}, {1: torch.ones(2)}, {"a": torch.ones(2, dtype=torch.int64)}])
-def test_a_bin_that_holds_something_else_is_refused(folder, content):
+@pytest.mark.parametrize(
+    "content", [[1], torch.ones(2), {"state_dict": {}}, {1: torch.ones(2)}, {"a": torch.ones(2, dtype=torch.int64)}]
+)
+def test_load_pretrained_refuses_a_bin_without_weights(folder, content):
     (folder / "model.safetensors").unlink()
     torch.save(content, folder / "pytorch_model.bin")
     with pytest.raises(UserError, match="tensor|missing"):
         load_pretrained(folder)
 
 
-@pytest.mark.parametrize("content", ["[]", '{"weight_map": []}', '{"weight_map": {"a": 1}}', '{"weight_map": {"a": "../x"}}', "[" * 100000])
-def test_a_bad_index_is_named(folder, content):
+@pytest.mark.parametrize(
+    "content", ["[]", '{"weight_map": []}', '{"weight_map": {"a": 1}}', '{"weight_map": {"a": "../x"}}', "[" * 100000]
+)
+def test_load_pretrained_names_a_bad_shard_index(folder, content):
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors.index.json").write_text(content)
     with pytest.raises(UserError, match="index.json"):
         load_pretrained(folder)
 
 
-def test_bytes_that_are_no_text_are_transformers_s_too(folder):
+def test_tokenizer_json_decodes_invalid_bytes_like_ours(folder):
     from transformers import AutoTokenizer
 
     words, torch_rng = AutoTokenizer.from_pretrained(folder), torch.Generator().manual_seed(0)
@@ -160,7 +183,7 @@ class Evil:
         return os.mkdir, ("evil-was-here",)
 
 
-def test_a_malicious_pickle_does_not_run(folder, tmp_path, monkeypatch):
+def test_load_never_runs_code_of_a_pickle(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"x": Evil()}, folder / "trainer_state.pt")
     torch.save({"x": Evil()}, folder / "pytorch_model.bin")
@@ -173,30 +196,36 @@ def test_a_malicious_pickle_does_not_run(folder, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["model.safetensors", "trainer_state.pt", "config.json"])
 @pytest.mark.parametrize("keep", [0, 100])
-def test_a_file_cut_short_is_named(folder, name, keep):
+def test_load_names_a_truncated_file(folder, name, keep):
     (folder / name).write_bytes((folder / name).read_bytes()[:keep])
     with pytest.raises(UserError, match=name):
         load_trainer_state(folder) if name == "trainer_state.pt" else load_pretrained(folder)
 
 
-def test_the_best_and_the_last(tmp_path):
+def test_find_checkpoint_prefers_the_best_or_the_last(tmp_path):
     run = tmp_path / "out/run"
     for step, loss in ((1, 3.0), (2, 2.0), (3, 2.5), (4, None)):
-        facts = {} if loss is None else {"val_loss": loss}
-        save_pretrained(make(NATIVE), run / f"ckpt-{step:08d}", NATIVE, {}, facts)
+        metadata = {} if loss is None else {"val_loss": loss}
+        save_pretrained(make(NATIVE), run / f"ckpt-{step:08d}", NATIVE, {}, metadata)
     shutil.copytree(run / "ckpt-00000004", run / ".ckpt-00000005.writing")  # killed while saving
     assert find_checkpoint(run).name == "ckpt-00000002"
     assert find_checkpoint(run, "last").name == "ckpt-00000004"
     assert find_checkpoint(run / "ckpt-00000003").name == "ckpt-00000003"
     assert newest_run(tmp_path / "out") == run
-    for nothing in (tmp_path / "none", tmp_path):
-        with pytest.raises(UserError, match="model folder|does not exist"):
-            find_checkpoint(nothing)
+
+
+@pytest.mark.parametrize("name, message", [("none", "does not exist"), ("", "not a model folder")])
+def test_find_checkpoint_without_a_model_says_so(tmp_path, name, message):
+    with pytest.raises(UserError, match=message):
+        find_checkpoint(tmp_path / name)
+
+
+def test_newest_run_without_a_run_says_how_to_train(tmp_path):
     with pytest.raises(UserError, match="no trained model"):
         newest_run(tmp_path / "none")
 
 
-def test_a_failing_disk_leaves_the_last_checkpoint_and_no_rubbish(folder, monkeypatch):
+def test_save_pretrained_on_a_full_disk_leaves_no_files(folder, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
@@ -204,5 +233,8 @@ def test_a_failing_disk_leaves_the_last_checkpoint_and_no_rubbish(folder, monkey
     with pytest.raises(OSError, match="No space"):
         save_pretrained(make(NATIVE), folder.with_name("ckpt-00000002"), NATIVE, {"step": 2})
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_save_pretrained_does_not_overwrite(folder):
     with pytest.raises(UserError, match="exists"):
         save_pretrained(make(NATIVE), folder, NATIVE)

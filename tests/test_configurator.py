@@ -2,12 +2,14 @@ import importlib
 import subprocess
 import sys
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytest
 from conftest import ROOT, script
 
-from configurator import UserError, help_text, parse, run
+from configurator import UserError, help_text, parse, run, select, with_setting
+
+SCRIPTS = ["prepare.py", "train.py", "sample.py", "evaluate.py"]
 
 
 @dataclass
@@ -16,32 +18,58 @@ class Settings:
     # numbers
     n_layer: int = 12  # how many
     dropout: float = 0.1  # a share
-    resume: bool = False  # go on
+    resume: bool = False  # continue
     save: bool | str = False  # where
     optimizer: Literal["muon", "adamw"] = "muon"  # which
     start: list[str] = field(default_factory=list)  # prompts
 
+    REPLACED: ClassVar[dict[str, str]] = {"max_tokens": "--max_iters"}
 
-def test_forms():
-    s = parse(Settings, ["a.txt", "--n_layer=3", "--dropout", "0", "--resume", "--start=甲", "--start", "乙", "--save", "b.txt"])
-    assert (s.inputs, s.save) == (["a.txt"], "b.txt")
-    assert (s.n_layer, s.dropout, s.resume, s.start) == (3, 0.0, True, ["甲", "乙"])
-    assert parse(Settings, ["--save"]).save is True
-    assert parse(Settings, ["--save=x"]).save == "x"
+
+@dataclass(frozen=True)
+class Options:
+    dropout: float
+    resume: bool
+
+
+# -- command line ------------------------------------------------------------------------------------------------------
+
+
+def test_parse_takes_key_and_value_with_or_without_an_equals_sign():
+    s = parse(Settings, ["--n_layer=3", "--dropout", "0", "--start=甲", "--start", "乙"])
+    assert (s.n_layer, s.dropout, s.start) == (3, 0.0, ["甲", "乙"])
+
+
+@pytest.mark.parametrize(
+    "arguments, value", [(["--save"], True), (["--save=x"], "x"), (["--save", "b.txt"], "b.txt"), ([], False)]
+)
+def test_parse_bare_flag_means_true(arguments, value):
+    assert parse(Settings, arguments).save == value
+
+
+def test_parse_flag_can_be_switched_off():
     assert parse(Settings, ["--resume", "False"]).resume is False
+
+
+def test_parse_accepts_dashes_and_scientific_notation():
     assert parse(Settings, ["--n-layer=1e1"]).n_layer == 10
 
 
-def test_command_line_wins_over_config(tmp_path):
+def test_parse_other_words_are_inputs():
+    assert parse(Settings, ["a.txt", "--resume", "b.txt"]).inputs == ["a.txt", "b.txt"]
+
+
+def test_parse_command_line_wins_over_config_file(tmp_path):
     (tmp_path / "a.py").write_text('"""doc"""\nn_layer = 4 * 3  # twelve\ndropout = -1 / 4\noptimizer = "adamw"\n')
     s = parse(Settings, ["--n_layer=2", str(tmp_path / "a.py")])
     assert (s.n_layer, s.dropout, s.optimizer) == (2, -0.25, "adamw")
 
 
 @pytest.mark.parametrize(
-    "arguments, words",
+    "arguments, message",
     [
         (["--n_layers=3"], "did you mean n_layer"),
+        (["--max_tokens=3"], "no setting 'max_tokens' any more; use --max_iters"),
         (["--n_layer=three"], "expected INTEGER"),
         (["--n_layer=1.5"], "expected INTEGER"),
         (["--resume=perhaps"], "expected True|False"),
@@ -50,26 +78,59 @@ def test_command_line_wins_over_config(tmp_path):
         (["none.py"], "cannot read the config file"),
     ],
 )
-def test_mistakes(arguments, words):
-    with pytest.raises(UserError, match=words):
+def test_parse_names_mistakes(arguments, message):
+    with pytest.raises(UserError, match=message):
         parse(Settings, arguments)
 
 
-@pytest.mark.parametrize(
-    "line",
-    ["import os", "n_layer = print(1)", "n_layer = __import__('os').system('x')", "n_layer = 9 ** 9", "n_layer = x", "n_layer = 'a'",
-     "n_layer = 1 / 0", "n_layer += 1", "n_layer ="],
-)  # fmt: skip
-def test_config_is_never_executed(tmp_path, line):
+CODE = [
+    "import os",
+    "n_layer = print(1)",
+    "n_layer = __import__('os').system('x')",
+    "n_layer = 9 ** 9",
+    "n_layer = x",
+    "n_layer = 'a'",
+    "n_layer = 1 / 0",
+    "n_layer += 1",
+    "n_layer =",
+]
+
+
+@pytest.mark.parametrize("line", CODE)
+def test_config_file_is_never_executed(tmp_path, line):
     (tmp_path / "a.py").write_text(line + "\n")
     with pytest.raises(UserError, match="line 1"):
         parse(Settings, [str(tmp_path / "a.py")])
 
 
+def test_with_setting_converts_and_checks_the_text():
+    assert with_setting(Settings(), "dropout", "0.5").dropout == 0.5
+    with pytest.raises(UserError, match="expected NUMBER"):
+        with_setting(Settings(), "dropout", "much")
+
+
+def test_select_takes_the_fields_of_the_same_name():
+    assert select(Options, Settings(dropout=0.2)) == Options(0.2, False)
+
+
+# -- how a script ends -------------------------------------------------------------------------------------------------
+
+
+def end_of(error: Exception, settings=None) -> int:
+    """The status with which `run` exits when main raises this error."""
+
+    def main(settings):
+        raise error
+
+    with pytest.raises(SystemExit) as end:
+        run(main, settings)
+    return end.value.code
+
+
 @pytest.mark.parametrize(
-    "error, status, words",
+    "error, status, message",
     [
-        (UserError("so not"), 2, "so not"),
+        (UserError("a mistake"), 2, "a mistake"),
         (KeyboardInterrupt(), 130, ""),
         (OSError(28, "No space left on device", "a/b"), 2, "a/b: No space left on device"),
         (MemoryError(), 2, "MemoryError"),
@@ -79,61 +140,79 @@ def test_config_is_never_executed(tmp_path, line):
         (RuntimeError("Invalid buffer size: 36.00 GiB"), 2, "out of memory"),
     ],
 )
-def test_how_a_script_ends(error, status, words, capsys):
-    def main(settings):
-        raise error
-
-    with pytest.raises(SystemExit) as end:
-        run(main, None)
-    message = capsys.readouterr().err
-    assert end.value.code == status and words in message and len(message.splitlines()) <= 2
+def test_run_ends_expected_errors_with_a_short_message(error, status, message, capsys):
+    assert end_of(error) == status
+    printed = capsys.readouterr().err
+    assert message in printed and len(printed.splitlines()) <= 2
 
 
 @pytest.mark.parametrize(
-    "name, told, not_told",
-    [("train", ["batch_size", "block_size", "checkpoint_activations"], ["num_samples"]), ("sample", ["num_samples", "quantize"], ["batch_size"]), ("prepare", [], ["batch_size"])],
+    "name, advised, not_advised",
+    [
+        ("train", ["batch_size", "block_size", "checkpoint_activations"], ["num_samples"]),
+        ("sample", ["num_samples", "quantize"], ["batch_size"]),
+        ("prepare", [], ["batch_size"]),
+    ],
 )
-def test_out_of_memory_advises_what_the_script_has(name, told, not_told, capsys):
-    def main(settings):
-        raise MemoryError
-
-    with pytest.raises(SystemExit):
-        run(main, importlib.import_module(name).Settings)
-    message = capsys.readouterr().err
-    assert all(f"--{word}" in message for word in told) and not any(f"--{word}" in message for word in not_told), message
-    assert len(message.splitlines()) <= 2
+def test_run_advises_settings_that_the_script_has_when_memory_runs_out(name, advised, not_advised, capsys):
+    end_of(MemoryError(), importlib.import_module(name).Settings)
+    printed = capsys.readouterr().err
+    assert all(f"--{word}" in printed for word in advised) and not any(f"--{word}" in printed for word in not_advised)
+    assert len(printed.splitlines()) <= 2
 
 
-def test_a_bug_keeps_its_traceback():
+def test_run_keeps_the_traceback_of_a_bug():
     with pytest.raises(ZeroDivisionError):
         run(lambda s: 1 / 0, None)
 
 
-def test_help_has_every_setting_with_its_comment():
-    text = help_text(Settings)
-    assert "numbers" in text
-    for name, comment in (("n_layer=12", "how many"), ("optimizer=muon", "which"), ("start", "prompts")):
-        assert any(f"--{name}" in line and comment in line for line in text.splitlines())
+# -- help --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["prepare.py", "train.py", "sample.py", "evaluate.py"])
-def test_help_of_each_script_needs_no_heavy_import(name, tmp_path):
-    code = f"import sys, runpy; sys.argv = [{name!r}, '--help']\ntry: runpy.run_path({str(ROOT / name)!r}, run_name='__main__')\n" \
-           "except SystemExit as end: assert not end.code\nassert not {'torch', 'numpy'} & set(sys.modules)"  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", cwd=ROOT)
+@pytest.mark.parametrize(
+    "option, comment", [("--n_layer=12", "how many"), ("--optimizer=muon", "which"), ("--start", "prompts")]
+)
+def test_help_shows_each_setting_with_default_comment_and_type(option, comment):
+    lines = [line for line in help_text(Settings).splitlines() if line.strip().startswith(option)]
+    assert len(lines) == 1 and comment in lines[0] and lines[0].endswith("]")
+
+
+def test_help_shows_headings():
+    assert "numbers" in help_text(Settings).splitlines()
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_help_fits_100_columns_in_every_script(name):
+    text = help_text(importlib.import_module(name.removesuffix(".py")).Settings)
+    options = text[text.index("\n  --") :]
+    assert max(map(len, options.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_help_imports_neither_torch_nor_numpy(name):
+    code = (
+        f"import sys, runpy; sys.argv = [{name!r}, '--help']\n"
+        f"try: runpy.run_path({str(ROOT / name)!r}, run_name='__main__')\n"
+        "except SystemExit as end: assert not end.code\n"
+        "assert not {'torch', 'numpy'} & set(sys.modules)"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert "--device" in done.stdout or "--vocab" in done.stdout
-    assert all("[" in line for line in done.stdout.splitlines() if line.startswith("  --")), "each setting has its type"
+
+
+# -- the scripts -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["config/novel.py", "config/laptop.py", "config/original.py"])
-def test_shipped_configs_are_valid(name):
+def test_shipped_config_files_are_valid(name):
     import train
 
     parse(train.Settings, [str(ROOT / name)])
 
 
-@pytest.mark.parametrize("name", ["prepare.py", "train.py", "sample.py", "evaluate.py"])
-def test_unknown_setting_leaves_with_2(name, tmp_path):
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_unknown_setting_exits_with_status_2(name, tmp_path):
     done = script(name, "--devise=cpu", cwd=tmp_path, check=2)
     assert len(done.stderr.strip().splitlines()) == 1 and "there is no setting" in done.stderr

@@ -15,7 +15,7 @@ def make(shape, seed=0, dropout=0.0):
     vocab, block, layers, heads, width = shape
     model = GPT(GPTConfig(vocab, block, layers, heads, width, dropout))
     with torch.no_grad():
-        for p in model.parameters():  # away from the tidy initialisation: biases and norms count too
+        for p in model.parameters():  # so that biases and norms are not 0 and 1
             p.add_(torch.randn_like(p) * 0.1)
     return model.eval()
 
@@ -25,7 +25,9 @@ def reference(model):
     from transformers import GPT2Config, GPT2LMHeadModel
 
     c = model.config
-    config = GPT2Config(vocab_size=c.vocab_size, n_positions=c.block_size, n_embd=c.n_embd, n_layer=c.n_layer, n_head=c.n_head)
+    config = GPT2Config(
+        vocab_size=c.vocab_size, n_positions=c.block_size, n_embd=c.n_embd, n_layer=c.n_layer, n_head=c.n_head
+    )
     other = GPT2LMHeadModel(config).eval().to(next(model.parameters()).dtype)
     weights = {name: (p.t() if name.endswith(CONV1D) else p) for name, p in model.named_parameters()}
     weights["transformer.wte.weight"] = weights["lm_head.weight"] = weights["transformer.wte.weight"][: c.vocab_size]
@@ -36,7 +38,7 @@ def reference(model):
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-4), (torch.float64, 1e-10)])
-def test_logits_loss_and_gradients_are_gpt2_s(shape, dtype, tolerance, seed):
+def test_forward_logits_loss_and_gradients_equal_transformers(shape, dtype, tolerance, seed):
     model = make(shape, seed).to(dtype)
     other = reference(model)
     idx = torch.randint(0, shape[0], (3, shape[1]))
@@ -58,7 +60,7 @@ def test_logits_loss_and_gradients_are_gpt2_s(shape, dtype, tolerance, seed):
 
 
 @pytest.mark.parametrize("rows, chunk", [(10, 3), (7, 7), (5, 100)])
-def test_chunked_loss_is_cross_entropy(rows, chunk):
+def test_chunked_loss_equals_cross_entropy(rows, chunk):
     torch.manual_seed(0)
     x, head = (torch.randn(*size, dtype=torch.float64, requires_grad=True) for size in ((2, rows, 6), (64, 6)))
     targets = torch.randint(0, 50, (2, rows))
@@ -81,7 +83,7 @@ def test_chunked_loss_under_autocast_is_close_and_float32():
 
 
 @pytest.mark.parametrize("pieces", [[1] * 20, [20], [7, 1, 1, 11], [3, 5, 12]])
-def test_cached_forward_is_the_full_forward(pieces):
+def test_cache_gives_the_logits_of_the_full_forward(pieces):
     model = make(SHAPES[1])
     idx = torch.randint(0, 131, (3, 20))
     cache = KVCache(model.config, 3, 32)
@@ -90,17 +92,25 @@ def test_cached_forward_is_the_full_forward(pieces):
         assert (cached - model(idx)[0]).abs().max() < 1e-4
 
 
-def test_too_many_positions_are_refused():
-    model = make(SHAPES[0])
+def test_forward_refuses_too_many_positions():
     with pytest.raises(ValueError, match="block_size"):
-        model(torch.zeros(1, 17, dtype=torch.long))
+        make(SHAPES[0])(torch.zeros(1, 17, dtype=torch.long))
+
+
+def test_gpt_refuses_heads_that_do_not_divide_the_width():
     with pytest.raises(ValueError, match="n_head"):
         GPT(GPTConfig(10, 8, 1, 3, 8))
 
 
+def test_head_and_embedding_share_one_weight():
+    model = make(SHAPES[0])
+    assert model.lm_head.weight is model.transformer.wte.weight
+    assert "lm_head.weight" not in dict(model.named_parameters())
+
+
 @pytest.mark.parametrize("length", [1, 10, 40])
-def test_greedy_generation_is_argmax_of_the_full_forward(length):
-    """Uncached, with the window that the cache has: it slides by half a block when it is full."""
+def test_stream_greedy_is_the_argmax_of_the_full_forward(length):
+    """Computed without a cache, over a window that slides by half a block when it is full."""
     model = make(SHAPES[1])
     idx = torch.randint(0, 131, (2, length))
     out = model.generate(idx, 60, temperature=0)
@@ -113,35 +123,39 @@ def test_greedy_generation_is_argmax_of_the_full_forward(length):
         assert (logits.argmax(-1) == out[:, end]).all(), end
 
 
-def test_a_row_does_not_depend_on_the_batch():
-    model = make(SHAPES[1])
-    start = torch.tensor([[5, 6, 7]])
+def test_stream_row_does_not_depend_on_the_batch():
+    model, start = make(SHAPES[1]), torch.tensor([[5, 6, 7]])
     many = model.generate(start.expand(4, -1), 50, seed=3, top_p=0.9)
-    one = model.generate(start, 50, seed=3, top_p=0.9)
-    assert (many[:1] == one).all()
+    assert (many[:1] == model.generate(start, 50, seed=3, top_p=0.9)).all()
     assert len({tuple(row) for row in many.tolist()}) == 4
-    for seed in (4, 3 + 2**12, 3 + 2**32, 3 + 2**70):
-        assert (model.generate(start, 50, seed=seed, top_p=0.9) != one).any(), "another seed is another text, however large"
+
+
+@pytest.mark.parametrize("seed", [4, 3 + 2**12, 3 + 2**32, 3 + 2**70])
+def test_stream_another_seed_gives_another_text(seed):
+    model, start = make(SHAPES[1]), torch.tensor([[5, 6, 7]])
+    assert (model.generate(start, 50, seed=seed) != model.generate(start, 50, seed=3)).any()
 
 
 @pytest.mark.parametrize("lengths, new", [((3, 9, 5), 20), ((1, 30, 32), 80), ((7, 7, 7), 5)])
-def test_prompts_of_different_lengths_are_written_as_each_alone(lengths, new):
-    """Over the seam of the window (32), too."""
+def test_stream_prompts_of_different_lengths_continue_as_each_alone(lengths, new):
+    """Also after the window (32) slides."""
     model = make(SHAPES[1])
     prompts = [torch.randint(0, 131, (n,)) for n in lengths]
     idx = torch.nn.utils.rnn.pad_sequence(prompts, batch_first=True, padding_value=-1)
     steps = list(model.stream(idx, new, seed=9, top_p=0.9, repetition_penalty=1.2, first_row=4))
     assert len(steps) == max(lengths) - min(lengths) + new
     for row, prompt in enumerate(prompts):
-        alone = torch.cat(list(model.stream(prompt[None], new, seed=9, top_p=0.9, repetition_penalty=1.2, first_row=4 + row)))
+        alone = torch.cat(
+            list(model.stream(prompt[None], new, seed=9, top_p=0.9, repetition_penalty=1.2, first_row=4 + row))
+        )
         first = len(prompt) - min(lengths)
-        together = torch.stack(steps)[:, row]
-        assert (together[:first] == prompt[min(lengths) :]).all()
-        assert (together[first : first + new] == alone).all()
+        in_batch = torch.stack(steps)[:, row]
+        assert (in_batch[:first] == prompt[min(lengths) :]).all()
+        assert (in_batch[first : first + new] == alone).all()
 
 
-def test_the_cost_of_a_token_does_not_grow():
-    """Positions computed a token, on average: one, and half a block again each half block, however long the text."""
+def test_stream_cost_per_token_is_constant():
+    """On average two positions are computed per token: one, and half a block again for each half block."""
     model, counts = make(SHAPES[1]), []
     model.transformer.wte.register_forward_pre_hook(lambda module, inputs: counts.append(inputs[0].numel()))
     for new in (320, 640):
@@ -150,23 +164,21 @@ def test_the_cost_of_a_token_does_not_grow():
         assert len(counts) == new and sum(counts) <= 2 * new
 
 
-def test_a_grammar_says_what_may_come():
+def test_stream_obeys_the_constraint():
     """After an even number only odd ones, and the other way round."""
     model = make(SHAPES[0])
     even = torch.arange(97) % 2 == 0
-    grammar = torch.stack((even, ~even)), torch.stack((even, even)).long()  # state 1: an even number was the last
-    out = model.generate(torch.tensor([[1]]), 200, temperature=5.0, constraint=grammar, seed=1)[0]
+    constraint = torch.stack((even, ~even)), torch.stack((even, even)).long()  # state 1: an even number was the last
+    out = model.generate(torch.tensor([[1]]), 200, temperature=5.0, constraint=constraint, seed=1)[0]
     assert (out[1::2] % 2 == 0).all() and (out[2::2] % 2 == 1).all()
 
 
-def test_the_penalty_looks_back_as_far_as_its_window():
+def test_stream_penalty_sees_prompt_and_new_tokens():
     model = make(SHAPES[0])
-    for window in (0, 1, 5):
-        out = model.generate(torch.tensor([[1, 2, 3]]), 12, temperature=0, repetition_penalty=50.0, repetition_window=window)[0]
-        for t in range(3, 15):
-            seen = out[max(0, t - window) if window else 0 : t]
-            logits = filter_logits(model(out[None, :t])[0][:, -1], seen[None], repetition_penalty=50.0)
-            assert logits.argmax() == out[t]
+    out = model.generate(torch.tensor([[1, 2, 3]]), 12, temperature=0, repetition_penalty=50.0)[0]
+    for t in range(3, 15):
+        logits = filter_logits(model(out[None, :t])[0][:, -1], out[None, :t], repetition_penalty=50.0)
+        assert logits.argmax() == out[t]
 
 
 @pytest.mark.parametrize(
@@ -179,7 +191,7 @@ def test_the_penalty_looks_back_as_far_as_its_window():
         ({"repetition_penalty": 1.3}, "RepetitionPenaltyLogitsProcessor"),
     ],
 )
-def test_filters_are_transformers_s(ours, theirs):
+def test_filter_logits_equals_transformers(ours, theirs):
     import transformers
 
     torch.manual_seed(1)
@@ -190,7 +202,7 @@ def test_filters_are_transformers_s(ours, theirs):
     assert torch.allclose(got.softmax(-1), expected.softmax(-1), atol=1e-6)
 
 
-def test_sampling_follows_the_distribution():
+def test_stream_samples_follow_the_distribution():
     model = make((8, 64, 1, 1, 8))
     start = torch.zeros(4000, 1, dtype=torch.long)
     drawn = next(model.stream(start, 1, seed=1))
@@ -198,17 +210,17 @@ def test_sampling_follows_the_distribution():
     assert (torch.bincount(drawn, minlength=8) / 4000 - expected).abs().max() < 4 * math.sqrt(0.25 / 4000)
 
 
-def test_what_cannot_come_is_not_drawn_where_sums_are_inexact(monkeypatch):
-    """A GPU may add up a row in another order at each place, so that the sum rises by a rounding where nothing was added. Here by far more."""
+def test_sample_token_never_draws_probability_0_where_sums_are_inexact(monkeypatch):
+    """On a GPU a cumulative sum can rise by a rounding error where 0 was added. Here it rises by far more."""
     model, exact = make(SHAPES[0]), torch.Tensor.cumsum
     monkeypatch.setattr(torch.Tensor, "cumsum", lambda x, dim: exact(x, dim) + (x == 0) * 0.05)
-    grammar = (torch.arange(97) % 2 == 0)[None], torch.zeros(1, 97, dtype=torch.long)
-    out = model.generate(torch.zeros(20, 1, dtype=torch.long), 30, constraint=grammar, seed=1)
+    constraint = (torch.arange(97) % 2 == 0)[None], torch.zeros(1, 97, dtype=torch.long)
+    out = model.generate(torch.zeros(20, 1, dtype=torch.long), 30, constraint=constraint, seed=1)
     assert (out % 2 == 0).all() and out.unique().numel() > 20
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_computing_activations_again_changes_nothing(dropout):
+def test_checkpoint_activations_gives_the_same_gradients(dropout):
     model = make(SHAPES[1], dropout=dropout).train()
     idx = torch.randint(0, 131, (2, 32))
     gradients = []
@@ -221,7 +233,7 @@ def test_computing_activations_again_changes_nothing(dropout):
     assert all(torch.equal(a, b) for a, b in zip(*gradients))
 
 
-def test_training_step_compiles_whole():
+def test_forward_and_backward_compile_without_graph_breaks():
     model = make(SHAPES[0]).train()
     idx = torch.randint(0, 97, (2, 16))
     want = model(idx, idx, keep_logits=False)[1]
@@ -235,7 +247,7 @@ def test_training_step_compiles_whole():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
-def test_cuda_bfloat16_is_close():
+def test_cuda_bfloat16_loss_is_close():
     model = make(SHAPES[1])
     idx = torch.randint(0, 131, (2, 33))
     want = model(idx[:, :-1], idx[:, 1:])[1]

@@ -4,27 +4,27 @@ import pytest
 import torch
 
 from model import GPT, GPTConfig
-from training.optimizer import Muon, Optimizers
-from train import Settings
+from training.optimizer import Muon, OptimizerConfig, Optimizers
 
 OFF = torch.amp.GradScaler("cpu", enabled=False)
 IDX = torch.randint(0, 64, (4, 8), generator=torch.Generator().manual_seed(0))
 
 
-def make_optimizers(optimizer):
+def make_optimizers(optimizer, grad_clip=1.0):
     torch.manual_seed(0)
     model = GPT(GPTConfig(64, 8, 1, 2, 8))
-    return model, Optimizers(model, Settings(optimizer=optimizer, max_iters=1, learning_rate=0.1, weight_decay=0.0))
+    config = OptimizerConfig(optimizer=optimizer, learning_rate=0.1, weight_decay=0.0, grad_clip=grad_clip)
+    return model, Optimizers(model, config)
 
 
-def train_step(model, optimizers, scaler=OFF, clip=1.0):
+def train_step(model, optimizers, scaler=OFF):
     loss = model(IDX, IDX)[1]
     scaler.scale(loss).backward()
-    return optimizers.step(loss.detach(), scaler, clip)
+    return optimizers.step(loss.detach(), scaler)
 
 
-def test_muon_is_torch_s():
-    """Five steps on matrices of several shapes; a fused one against its three parts. (torch's rounds to bf16 on the way.)"""
+def test_muon_update_is_close_to_torch():
+    """Five steps on several shapes; a (3 C, C) matrix against its three parts. torch's rounds to bf16 in between."""
     torch.manual_seed(0)
     shapes = [(48, 16), (16, 16), (64, 16), (16, 64), (16, 16)]
     ours = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
@@ -36,7 +36,8 @@ def test_muon_is_torch_s():
     for _ in range(5):
         for p in ours:
             p.grad = torch.randn_like(p)
-        for p, grad in zip(theirs, [g for p in ours for g in (p.grad.chunk(3) if p.shape == (48, 16) else [p.grad])]):
+        grads = [grad for p in ours for grad in (p.grad.chunk(3) if p.shape == (48, 16) else [p.grad])]
+        for p, grad in zip(theirs, grads):
             p.grad = grad.clone()
         mine.step()
         reference.step()
@@ -44,8 +45,8 @@ def test_muon_is_torch_s():
     assert (a - b).abs().max() < 0.03 * (b - start).abs().max()
 
 
-def test_muon_sees_query_key_and_value_as_three_matrices():
-    """An orthogonal update of a square matrix has all singular values alike (within Newton-Schulz's 0.7 to 1.2)."""
+def test_muon_treats_query_key_and_value_as_three_matrices():
+    """All singular values of an orthogonal update are equal, within Newton-Schulz's 0.7 to 1.2."""
     model, optimizers = make_optimizers("muon")
     weight = model.transformer.h[0].attn.c_attn.weight
     before = weight.detach().clone()
@@ -59,9 +60,14 @@ def test_muon_sees_query_key_and_value_as_three_matrices():
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 @pytest.mark.parametrize("bad", [math.nan, math.inf, "loss"])
-def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(optimizer, bad):
+def test_step_that_is_not_finite_changes_nothing_and_is_counted(optimizer, bad):
     def frozen(optimizers):
-        return [t.clone() for part in optimizers.parts for p in part.state for t in (p.detach(), *part.state[p].values())]
+        return [
+            t.clone()
+            for part in optimizers.optimizers
+            for p in part.state
+            for t in (p.detach(), *part.state[p].values())
+        ]
 
     model, optimizers = make_optimizers(optimizer)
     train_step(model, optimizers)
@@ -73,18 +79,18 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(optimizer, bad
             loss = loss * math.inf
         else:
             model.transformer.h[0].mlp.c_fc.weight.grad[0, 0] = bad
-        optimizers.step(loss.detach(), OFF, clip=1.0)
+        optimizers.step(loss.detach(), OFF)
         assert all(map(torch.equal, frozen(optimizers), before))
-        assert (optimizers.in_a_row, optimizers.skipped) == (count, count)
+        assert (optimizers.skipped_in_a_row, optimizers.skipped) == (count, count)
     train_step(model, optimizers)
     assert not any(map(torch.equal, frozen(optimizers), before))
-    assert (optimizers.in_a_row, optimizers.skipped) == (0, 2)
+    assert (optimizers.skipped_in_a_row, optimizers.skipped) == (0, 2)
 
 
 @pytest.mark.parametrize("clip", [0.0, 1.0])
-def test_fp16_overflow_skips_the_whole_step(clip):
-    """One infinite gradient: no optimizer steps, the scale falls; then, without it, all do."""
-    model, optimizers = make_optimizers("muon")
+def test_step_with_fp16_overflow_is_skipped_by_every_optimizer(clip):
+    """With one infinite gradient no optimizer steps and the scale falls; without it all step."""
+    model, optimizers = make_optimizers("muon", clip)
     scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
     for harm in (True, False):
         before = [p.detach().clone() for p in model.parameters()]
@@ -92,13 +98,13 @@ def test_fp16_overflow_skips_the_whole_step(clip):
         scaler.scale(loss).backward()
         if harm:
             model.transformer.h[0].mlp.c_fc.weight.grad[0, 0] = math.inf
-        optimizers.step(loss.detach(), scaler, clip)
+        optimizers.step(loss.detach(), scaler)
         changed = [bool((p != b).any()) for p, b in zip(model.parameters(), before)]
         assert not any(changed) if harm else all(changed)
     assert scaler.get_scale() == 2.0
 
 
-def test_fp16_s_scale_does_not_change_the_step():
+def test_step_does_not_depend_on_the_fp16_scale():
     weights = []
     for scaler in (OFF, torch.amp.GradScaler("cpu", init_scale=1024.0)):
         model, optimizers = make_optimizers("muon")
@@ -107,21 +113,24 @@ def test_fp16_s_scale_does_not_change_the_step():
     assert torch.equal(*weights)
 
 
-def test_resuming_takes_new_settings_but_old_moments():
+def test_load_state_dict_keeps_new_settings_and_loads_moments():
     model, optimizers = make_optimizers("muon")
     train_step(model, optimizers)
-    other = Optimizers(model, Settings(max_iters=1, weight_decay=0.5, beta1=0.7))
+    other = Optimizers(model, OptimizerConfig(weight_decay=0.5, beta1=0.7))
     other.load_state_dict(optimizers.state_dict())
-    assert other.parts[0].param_groups[0]["weight_decay"] == 0.5 and other.parts[1].param_groups[0]["betas"][0] == 0.7
-    for part, saved in zip(other.parts, optimizers.parts):
+    assert (
+        other.optimizers[0].param_groups[0]["weight_decay"] == 0.5
+        and other.optimizers[1].param_groups[0]["betas"][0] == 0.7
+    )
+    for part, saved in zip(other.optimizers, optimizers.optimizers):
         moments = [[m for p in o.state for m in o.state[p].values()] for o in (part, saved)]
         assert len(moments[0]) > 0 and all(map(torch.equal, *moments))
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
-def test_every_parameter_is_trained_once(optimizer):
+def test_optimizers_train_every_parameter_once(optimizer):
     model, optimizers = make_optimizers(optimizer)
-    trained = [id(p) for part in optimizers.parts for group in part.param_groups for p in group["params"]]
+    trained = [id(p) for part in optimizers.optimizers for group in part.param_groups for p in group["params"]]
     assert sorted(trained) == sorted(id(p) for p in model.parameters())
     before = [p.detach().clone() for p in model.parameters()]
     train_step(model, optimizers)

@@ -1,31 +1,48 @@
 """
-The update: Muon for the blocks' matrices with AdamW for the rest, or AdamW for all, stepped as one.
+The optimizer step: Muon for the matrices of the blocks with AdamW for the rest, or AdamW for everything.
 
-    optimizers = Optimizers(model, settings, dtype)
-    norm = optimizers.step(loss, scaler, clip=1.0)
+    optimizers = Optimizers(model, OptimizerConfig(optimizer="muon"), dtype)
+    grad_norm = optimizers.step(loss, scaler)
 
-A step whose loss or gradient is NaN or infinite changes nothing and is counted. Nothing here makes the host wait for a CUDA GPU.
+A step whose loss or gradient is NaN or infinite changes nothing and is counted. No line here waits for a CUDA GPU.
 """
 
 import math
 from collections import defaultdict
+from dataclasses import dataclass
 
 import torch
 
 from model import GPT
 
 
-class Muon(torch.optim.Optimizer):
-    """Momentum, made orthogonal: each matrix moves as far along every one of its directions (Jordan et al. 2024,
-    kellerjordan.github.io/posts/muon), with the update's size matched to AdamW's (Liu et al. 2025, arXiv:2502.16982).
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """The settings of train.py that concern the optimizer."""
 
-    The same update as torch.optim.Muon's with adjust_lr_fn="match_rms_adamw". What differs: matrices of one shape go through
-    the iteration as one batch, where torch's loop launches some fifteen kernels for each; a weight three times as high as wide (query,
-    key and value in one) is three matrices; the products' precision is a choice, for not every processor multiplies in bf16;
-    and `found_inf`, which AdamW has, too: a tensor that holds 1 where this step shall change nothing.
+    optimizer: str = "muon"  # or adamw
+    learning_rate: float = 3e-3  # the highest; of the matrices under muon, of everything under adamw
+    adamw_learning_rate: float = 6e-3  # under muon, the highest of embeddings, biases and norms
+    weight_decay: float = 0.1  # of matrices
+    beta1: float = 0.9
+    beta2: float = 0.95
+    grad_clip: float = 1.0  # the highest norm of the gradient; 0: no limit
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, orthogonalized by Newton-Schulz iteration (Jordan et al. 2024, kellerjordan.github.io/posts/muon).
+
+    The update's size is matched to AdamW's (Liu et al. 2025, arXiv:2502.16982). The same update as torch.optim.Muon's
+    with adjust_lr_fn="match_rms_adamw", except that
+    - matrices of one shape are orthogonalized as one batch; torch launches some fifteen kernels for each matrix;
+    - a weight three times as high as wide (query, key and value in one) is treated as three matrices;
+    - the products run in `dtype`, because not every processor multiplies in bf16;
+    - it has AdamW's `found_inf`: a tensor holding 1 makes step() change nothing.
     """
 
-    def __init__(self, params, lr: float, weight_decay: float, momentum: float = 0.95, dtype: torch.dtype = torch.bfloat16):
+    def __init__(
+        self, params, lr: float, weight_decay: float, momentum: float = 0.95, dtype: torch.dtype = torch.bfloat16
+    ):
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
         self.dtype, self.found_inf = dtype, None
 
@@ -33,39 +50,40 @@ class Muon(torch.optim.Optimizer):
     def step(self) -> None:
         """Update all parameters that have a gradient."""
         for group in self.param_groups:
-            alike = defaultdict(list)  # (rows, columns) -> (weight, gradient, momentum), each as (n, rows, columns)
+            by_shape = defaultdict(list)  # (rows, columns) -> [(weight, gradient, momentum)], each (n, rows, columns)
             for p in group["params"]:
                 if p.grad is not None:
                     if not self.state[p]:
                         self.state[p]["momentum_buffer"] = torch.zeros_like(p)
                     n = 3 if p.size(0) == 3 * p.size(1) else 1
                     shape = (n, p.size(0) // n, p.size(1))
-                    alike[shape[1:]].append([t.view(shape) for t in (p, p.grad, self.state[p]["momentum_buffer"])])
-            for (rows, columns), matrices in alike.items():
-                rate = group["lr"] * 0.2 * math.sqrt(max(rows, columns))
-                self._step(*zip(*matrices), rate, 1 - group["lr"] * group["weight_decay"], group["momentum"])
+                    by_shape[shape[1:]].append([t.view(shape) for t in (p, p.grad, self.state[p]["momentum_buffer"])])
+            for (rows, columns), matrices in by_shape.items():
+                lr = group["lr"] * 0.2 * math.sqrt(max(rows, columns))
+                self._step(*zip(*matrices), lr, 1 - group["lr"] * group["weight_decay"], group["momentum"])
 
-    def _step(self, weights, grads, buffers, rate: float, keep: float, momentum: float) -> None:
-        """Update matrices of one shape, given as tuples of (n, rows, columns)."""
-        if self.found_inf is not None:  # a gradient that equals the momentum leaves it as it is; then weight and update count nothing
+    def _step(self, weights, grads, buffers, lr: float, keep: float, momentum: float) -> None:
+        """Update matrices of one shape, given as tuples of (n, rows, columns). keep: 1 - the decay of this step."""
+        if self.found_inf is not None:
+            # A gradient equal to the momentum leaves the momentum as it is; decay and learning rate become 0.
             good = 1 - self.found_inf
             grads = [torch.where(good > 0, grad, buffer) for grad, buffer in zip(grads, buffers)]
-            keep, rate = 1 - (1 - keep) * good, rate * good
+            keep, lr = 1 - (1 - keep) * good, lr * good
         torch._foreach_lerp_(buffers, grads, 1 - momentum)
-        update = torch.cat(torch._foreach_lerp(grads, buffers, momentum))  # Nesterov's look ahead, (all, rows, columns)
-        update = orthogonalize(update, self.dtype).to(update.dtype) * -rate
+        update = torch.cat(torch._foreach_lerp(grads, buffers, momentum))  # Nesterov momentum, (all, rows, columns)
+        update = orthogonalize(update, self.dtype).to(update.dtype) * -lr
         torch._foreach_mul_(weights, keep)
         torch._foreach_add_(weights, update.split([len(w) for w in weights]))
 
 
 def orthogonalize(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """(n, rows, columns) -> the nearest matrices with orthogonal rows or columns, roughly: singular values of 0.7 to 1.2.
+    """(n, rows, columns) -> nearly the closest semi-orthogonal matrices, with singular values between 0.7 and 1.2.
 
-    Five Newton-Schulz steps with the coefficients of the Muon post, in `dtype`.
+    Five Newton-Schulz steps in `dtype` with the coefficients of the Muon post.
     """
     if x.size(1) > x.size(2):
         return orthogonalize(x.mT, dtype).mT
-    x = (x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-12)).to(dtype)  # scaled first: gradients are too small for fp16
+    x = (x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-12)).to(dtype)  # in fp32: gradients are too small for fp16
     a, b, c = 3.4445, -4.7750, 2.0315
     for _ in range(5):
         gram = x @ x.mT
@@ -74,49 +92,49 @@ def orthogonalize(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 class Optimizers:
-    """Muon and AdamW, or AdamW alone, as one."""
+    """Muon and AdamW, or AdamW alone, behind one step()."""
 
-    def __init__(self, model: GPT, s, dtype: torch.dtype = torch.float32):
-        """s: train.py's settings (optimizer, learning_rate, adamw_learning_rate, weight_decay, beta1, beta2).
-        dtype: of Muon's products."""
-        self.params = list(model.parameters())
+    def __init__(self, model: GPT, config: OptimizerConfig, dtype: torch.dtype = torch.float32):
+        """dtype: of Muon's matrix products."""
+        self.params, self.grad_clip = list(model.parameters()), config.grad_clip
         matrices = [p for name, p in model.named_parameters() if p.dim() == 2 and ".h." in name]
         embeddings = [p for name, p in model.named_parameters() if p.dim() == 2 and ".h." not in name]
         vectors = [p for p in self.params if p.dim() < 2]
-        adam = [{"params": vectors, "weight_decay": 0.0}, {"params": embeddings, "weight_decay": 0.0}]
-        self.parts, adam_rate = [], s.learning_rate
-        if s.optimizer == "muon":
-            self.parts.append(Muon(matrices, s.learning_rate, s.weight_decay, dtype=dtype))
-            adam_rate = s.adamw_learning_rate
+        groups = [{"params": vectors, "weight_decay": 0.0}, {"params": embeddings, "weight_decay": 0.0}]
+        self.optimizers, adamw_lr = [], config.learning_rate
+        if config.optimizer == "muon":
+            self.optimizers.append(Muon(matrices, config.learning_rate, config.weight_decay, dtype=dtype))
+            adamw_lr = config.adamw_learning_rate
         else:
-            adam[1] = {"params": matrices + embeddings, "weight_decay": s.weight_decay}
-        self.parts.append(torch.optim.AdamW(adam, lr=adam_rate, betas=(s.beta1, s.beta2), fused=True))
-        self.rates = [[group["lr"] for group in part.param_groups] for part in self.parts]
-        self.in_a_row = torch.zeros((), device=self.params[0].device)  # steps skipped until now, one after the other
-        self.skipped = torch.zeros_like(self.in_a_row)  # and in all
+            groups[1] = {"params": matrices + embeddings, "weight_decay": config.weight_decay}
+        self.optimizers.append(torch.optim.AdamW(groups, adamw_lr, (config.beta1, config.beta2), fused=True))
+        self.highest_lr = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
+        self.skipped_in_a_row = torch.zeros((), device=self.params[0].device)
+        self.skipped = torch.zeros_like(self.skipped_in_a_row)  # in all
 
-    def set_rate(self, share: float) -> None:
-        """Every learning rate to this share of its highest."""
-        for part, rates in zip(self.parts, self.rates):
-            for group, rate in zip(part.param_groups, rates):
-                group["lr"] = rate * share
+    def set_lr(self, scale: float) -> None:
+        """Set every learning rate to `scale` times its highest value."""
+        for optimizer, highest in zip(self.optimizers, self.highest_lr):
+            for group, lr in zip(optimizer.param_groups, highest):
+                group["lr"] = lr * scale
 
-    def step(self, loss: torch.Tensor, scaler: torch.amp.GradScaler, clip: float) -> torch.Tensor:
-        """Clip, update the weights, drop the gradients; or skip and count. Returns the gradient's norm before clipping.
+    def step(self, loss: torch.Tensor, scaler: torch.amp.GradScaler) -> torch.Tensor:
+        """Clip the gradient, update the weights, free the gradients. Returns the gradient's norm before clipping.
 
-        loss: the step's, the same in all processes, for they must skip together. clip: longest gradient; 0: any.
+        A step that is not finite is skipped and counted. loss: equal in all processes, because they must skip together.
         """
-        for part in self.parts:
-            scaler.unscale_(part)  # does nothing but with fp16
+        for optimizer in self.optimizers:
+            scaler.unscale_(optimizer)  # only with fp16
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.params if p.grad is not None])
         bad = (~(norm + loss).isfinite()).float()
-        self.in_a_row, self.skipped = (self.in_a_row + 1) * bad, self.skipped + bad
-        if clip:
-            torch.nn.utils.clip_grads_with_norm_(self.params, clip, norm)
-        for part in self.parts:
-            part.found_inf, part.grad_scale = bad, None  # as GradScaler tells it to an optimizer; but the norm decides for all parts
-            if bad.device.type != "mps" or not bad.item():  # (torch's AdamW does not look at it there)
-                part.step()
+        self.skipped_in_a_row, self.skipped = (self.skipped_in_a_row + 1) * bad, self.skipped + bad
+        if self.grad_clip:
+            torch.nn.utils.clip_grads_with_norm_(self.params, self.grad_clip, norm)
+        for optimizer in self.optimizers:
+            # GradScaler's way to tell an optimizer; here the norm over all parameters decides for every optimizer.
+            optimizer.found_inf, optimizer.grad_scale = bad, None
+            if bad.device.type != "mps" or not bad.item():  # AdamW on mps ignores found_inf
+                optimizer.step()
         if scaler.is_enabled():
             scaler.update()
         for p in self.params:
@@ -124,13 +142,19 @@ class Optimizers:
         return norm
 
     def state_dict(self) -> dict:
-        return {"parts": [part.state_dict() for part in self.parts], "in_a_row": self.in_a_row.cpu(), "skipped": self.skipped.cpu()}
+        """Moments and counts, on the CPU where they are single numbers."""
+        return {
+            "parts": [optimizer.state_dict() for optimizer in self.optimizers],
+            "in_a_row": self.skipped_in_a_row.cpu(),
+            "skipped": self.skipped.cpu(),
+        }
 
     def load_state_dict(self, state: dict) -> None:
-        """The moments and counts of a state_dict; rates, decay and betas stay those of the settings."""
-        for part, saved in zip(self.parts, state["parts"]):
-            options = [{name: value for name, value in group.items() if name != "params"} for group in part.param_groups]
-            part.load_state_dict(saved)
-            for group, own in zip(part.param_groups, options):
+        """Load moments and counts. Learning rates, decay and betas stay those of the config."""
+        for optimizer, saved in zip(self.optimizers, state["parts"]):
+            options = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+            optimizer.load_state_dict(saved)
+            for group, own in zip(optimizer.param_groups, options):
                 group.update(own)
-        self.in_a_row, self.skipped = (state[name].to(self.skipped.device) for name in ("in_a_row", "skipped"))
+        self.skipped_in_a_row = state["in_a_row"].to(self.skipped.device)
+        self.skipped = state["skipped"].to(self.skipped.device)

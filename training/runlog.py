@@ -1,13 +1,13 @@
 """
-What a run leaves for people to read, in its folder:
+The log of a run, in its folder:
 
     log.txt        every line that was printed
-    metrics.jsonl  one JSON object a logged step
+    metrics.jsonl  one JSON object per logged step
     tensorboard/   the same as curves, and the samples as text
-    loss.png       training and validation loss, the best marked
-    samples/       what the model wrote as it learned
+    loss.png       training and validation loss, with the best checkpoint marked
+    samples/       a text generated at each validation
 
-TensorBoard and matplotlib are conveniences: where one is missing, a line says so and training goes on.
+TensorBoard and matplotlib are optional: where one is missing, a line says so and training continues.
 """
 
 import json
@@ -16,31 +16,32 @@ import os
 import sys
 from pathlib import Path
 
+from dataset import write_atomic
+
 
 class RunLog:
-    """Prints and keeps. With folder=None (any process but the first) it does neither."""
+    """Prints and logs. With folder=None (every process but rank 0) it does nothing."""
 
     def __init__(self, folder: Path | None, first_step: int = 0):
-        """first_step: what an earlier, interrupted run logged past this step is dropped (it will be logged again)."""
-        self.folder, self.status_shown, self.board = folder, 0, None  # status_shown: the length of the line on the screen
+        """first_step: metrics that an interrupted run logged after this step are dropped. They will be logged again."""
+        self.folder, self.tensorboard = folder, None
+        self.status_length = 0  # of the progress line on the terminal
         if folder is None:
             return
         (folder / "samples").mkdir(parents=True, exist_ok=True)
         self.metrics = [m for m in read_metrics(folder) if m["step"] <= first_step] if first_step else []
-        lines = "".join(json.dumps(m) + "\n" for m in self.metrics)
-        (folder / "metrics.jsonl.writing").write_text(lines, encoding="utf-8")
-        os.replace(folder / "metrics.jsonl.writing", folder / "metrics.jsonl")
+        write_atomic(folder / "metrics.jsonl", "".join(json.dumps(m) + "\n" for m in self.metrics).encode())
         self.metrics_file = open(folder / "metrics.jsonl", "a", encoding="utf-8", buffering=1)
         self.log_file = open(folder / "log.txt", "a" if first_step else "w", encoding="utf-8", buffering=1)
         try:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.board = SummaryWriter(folder / "tensorboard", purge_step=first_step + 1)
+            self.tensorboard = SummaryWriter(folder / "tensorboard", purge_step=first_step + 1)
         except ImportError:
-            self.say("TensorBoard is not installed, so there will be no tensorboard/ (pip install tensorboard)")
+            self.info("TensorBoard is not installed, so there will be no tensorboard/ (pip install tensorboard)")
 
-    def say(self, text: str) -> None:
-        """A line for the terminal and log.txt."""
+    def info(self, text: str) -> None:
+        """Print a line, and add it to log.txt."""
         if self.folder is None:
             return
         self._clear_status()
@@ -48,72 +49,76 @@ class RunLog:
         self.log_file.write(text + "\n")
 
     def status(self, text: str) -> None:
-        """The line that says where training is: on a terminal each takes the place of the last."""
+        """Print the progress line. On a terminal it overwrites the previous one."""
         if self.folder is None:
             return
         self.log_file.write(text + "\n")
         if sys.stdout.isatty():
             self._clear_status()
             print(text, end="", flush=True)
-            self.status_shown = len(text)
+            self.status_length = len(text)
         else:
             print(text, flush=True)
 
     def _clear_status(self) -> None:
-        if self.status_shown:
-            print("\r" + " " * self.status_shown + "\r", end="")
-            self.status_shown = 0
+        if self.status_length:
+            print("\r" + " " * self.status_length + "\r", end="")
+            self.status_length = 0
 
-    def measure(self, step: int, **values: float) -> None:
-        """One line of metrics.jsonl, and a point on each of TensorBoard's curves."""
+    def log_metrics(self, step: int, **values: float) -> None:
+        """Add a line to metrics.jsonl and a point to each TensorBoard curve."""
         if self.folder is None:
             return
-        values = {name: value if math.isfinite(value) else None for name, value in values.items()}  # JSON has no infinity
+        # JSON has no infinity and no NaN.
+        values = {name: value if math.isfinite(value) else None for name, value in values.items()}
         self.metrics.append({"step": step, **values})
         self.metrics_file.write(json.dumps(self.metrics[-1]) + "\n")
-        if self.board:
-            for name, value in ((n, v) for n, v in values.items() if v is not None):
-                self.board.add_scalar(name, value, step)
+        if self.tensorboard:
+            for name, value in values.items():
+                if value is not None:
+                    self.tensorboard.add_scalar(name, value, step)
 
-    def sample(self, step: int, text: str) -> None:
-        """What the model writes at this step."""
+    def log_sample(self, step: int, text: str) -> None:
+        """Print and save a text that the model generated at this step."""
         if self.folder is None:
             return
+        self.info("  " + text.replace("\n", "\n  "))
         (self.folder / "samples" / f"step-{step:06d}.txt").write_text(text + "\n", encoding="utf-8")
-        if self.board:
-            self.board.add_text("sample", text.replace("\n", "  \n"), step)  # two spaces: a line break in Markdown
+        if self.tensorboard:
+            self.tensorboard.add_text("sample", text.replace("\n", "  \n"), step)  # Markdown's line break
 
     def plot(self) -> None:
-        """Draw loss.png anew."""
+        """Draw loss.png."""
         if self.folder is None:
             return
         try:
             plot_losses(self.metrics, self.folder / "loss.png")
         except ImportError:
-            self.say("matplotlib is not installed, so there will be no loss.png (pip install matplotlib)")
+            self.info("matplotlib is not installed, so there will be no loss.png (pip install matplotlib)")
         except OSError as error:
-            self.say(f"loss.png could not be written: {error}")
+            self.info(f"loss.png could not be written: {error}")
 
     def flush(self) -> None:
-        """Onto the disk with it: before a checkpoint is written, for a resumed run logs only what comes after that."""
+        """Write everything to disk. Done before a checkpoint: a run resumed from it logs only later steps."""
         if self.folder is None:
             return
         os.fsync(self.metrics_file.fileno())
-        if self.board:
-            self.board.flush()
+        if self.tensorboard:
+            self.tensorboard.flush()
 
     def close(self) -> None:
+        """Close the files."""
         if self.folder is None:
             return
         self._clear_status()
         self.metrics_file.close()
         self.log_file.close()
-        if self.board:
-            self.board.close()
+        if self.tensorboard:
+            self.tensorboard.close()
 
 
 def read_metrics(folder: Path) -> list[dict]:
-    """A run's metrics.jsonl, up to a line that a kill cut short."""
+    """The records of a run's metrics.jsonl, without a last line that a kill cut short."""
     metrics = []
     path = Path(folder) / "metrics.jsonl"
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
@@ -125,41 +130,48 @@ def read_metrics(folder: Path) -> list[dict]:
 
 
 def plot_losses(metrics: list[dict], path: Path) -> None:
-    """Training and validation loss in nats per token over steps; bits per character on the right. Raises ImportError."""
+    """Draw training and validation loss over steps: nats per token (left), bits per character (right).
+
+    Raises ImportError without matplotlib.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     train = [(m["step"], m["loss"]) for m in metrics if "loss" in m]
-    held_out = [(m["step"], m["val_loss"], m["bits_per_char"]) for m in metrics if "val_loss" in m]
+    validation = [(m["step"], m["val_loss"], m["bits_per_char"]) for m in metrics if "val_loss" in m]
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    axes = figure.add_subplot(title=path.parent.name, xlabel="step", ylabel="loss, nats per token")
     if train:
         steps, losses = zip(*train)
         axes.plot(steps, losses, color="tab:blue", alpha=0.25, linewidth=1)
         axes.plot(steps, smooth(losses), color="tab:blue", linewidth=1.5, label="training")
-    if held_out:
-        steps, losses, bits = zip(*held_out)
-        axes.plot(steps, losses, color="tab:orange", marker="o", markersize=3, label="validation")
-        best = min(held_out, key=lambda point: point[1])
-        axes.plot(*best[:2], "*", color="tab:red", markersize=12, label=f"best: {best[1]:.3f}, {best[2]:.2f} bits/char, step {best[0]:,}")
-        high = max(held_out, key=lambda point: point[1])  # bits are a line over nats: through two points, or one and the origin
-        slope = (high[2] - best[2]) / (high[1] - best[1]) if high[1] > best[1] else best[2] / best[1]
-        right = axes.secondary_yaxis("right", functions=(lambda y: best[2] + (y - best[1]) * slope, lambda y: best[1] + (y - best[2]) / slope))
-        right.set_ylabel("bits per character (validation)")
-    axes.set_title(path.parent.name)
-    axes.set_xlabel("step")
-    axes.set_ylabel("loss, nats per token")
+    if validation:
+        plot_validation(axes, validation)
     axes.grid(alpha=0.3)
-    if train or held_out:
+    if train or validation:
         axes.legend()
     figure.savefig(path)
 
 
+def plot_validation(axes, validation: list[tuple[int, float, float]]) -> None:
+    """Draw the validation curve, its best point, and an axis of bits per character. validation: (step, nats, bits)."""
+    steps, losses, _ = zip(*validation)
+    axes.plot(steps, losses, color="tab:orange", marker="o", markersize=3, label="validation")
+    step, nats, bits = min(validation, key=lambda point: point[1])
+    label = f"best: {nats:.3f}, {bits:.2f} bits/char, step {step:,}"
+    axes.plot(step, nats, "*", color="tab:red", markersize=12, label=label)
+    # Bits are a linear function of nats: through two validations, or through one and the origin.
+    _, high_nats, high_bits = max(validation, key=lambda point: point[1])
+    slope = (high_bits - bits) / (high_nats - nats) if high_nats > nats else bits / nats
+    to_bits, to_nats = (lambda y: bits + (y - nats) * slope), (lambda y: nats + (y - bits) / slope)
+    axes.secondary_yaxis("right", functions=(to_bits, to_nats)).set_ylabel("bits per character (validation)")
+
+
 def smooth(values) -> list[float]:
-    """Exponential moving average with a half-life of a 30th of the curve, without the pull of its first value."""
-    out, total, weight, keep = [], 0.0, 0.0, 0.5 ** (30 / len(values))
+    """Exponential moving average with a half-life of 1/30 of the curve, corrected for its start."""
+    smoothed, total, weight, keep = [], 0.0, 0.0, 0.5 ** (30 / len(values))
     for value in values:
         total, weight = keep * total + value, keep * weight + 1
-        out.append(total / weight)
-    return out
+        smoothed.append(total / weight)
+    return smoothed

@@ -1,0 +1,55 @@
+import pytest
+import torch
+
+from model import GPT, GPTConfig
+from training.memory import auto_batch_size, expected_memory
+
+SMALL = GPTConfig(13317, dropout=0.2)  # GPT-2 small with the vocabulary of the GPT2-Chinese line
+
+
+def test_expected_memory_of_the_novel_config_fits_8_gb():
+    assert expected_memory(SMALL, 8, torch.bfloat16) < 5e9
+    assert expected_memory(SMALL, 16, torch.bfloat16) < 8e9
+
+
+@pytest.mark.parametrize("checkpoint_activations", [False, True])
+def test_expected_memory_counts_what_autograd_keeps(checkpoint_activations):
+    """The part that grows with the batch, against the bytes that the graph of a real forward pass keeps."""
+    torch.manual_seed(0)
+    config = GPTConfig(500, 64, 3, 4, 64)
+    model = GPT(config).train()
+    model.checkpoint_activations = checkpoint_activations
+    kept = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    sizes = []
+    for batch_size in (8, 16):
+        kept.clear()
+        idx = torch.randint(0, 500, (batch_size, 64))
+        hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+        with hooks, torch.autocast("cpu", torch.bfloat16):
+            loss = model(idx, idx, keep_logits=False)[1]
+        sizes.append(sum(kept.values()))
+        del loss
+    counted = [
+        expected_memory(config, n, torch.bfloat16, checkpoint_activations=checkpoint_activations) for n in (8, 16)
+    ]
+    # With checkpointing: the inputs of the blocks, and in the backward pass one block once more.
+    not_in_the_graph = 8 * 64 * 64 * (36 + 3 * 4) if checkpoint_activations else 0
+    assert counted[1] - counted[0] - not_in_the_graph == pytest.approx(sizes[1] - sizes[0], rel=0.15)
+
+
+@pytest.mark.parametrize("gigabytes, batch_size", [(2, 1), (3, 2), (5.2, 8), (24, 32), (0, 8)])
+def test_auto_batch_size_is_the_largest_that_fits_and_keeps_the_windows_per_step(gigabytes, batch_size):
+    got, accumulation = auto_batch_size(SMALL, torch.bfloat16, "muon", False, 4, gigabytes * 1e9, world_size=1)
+    assert got == batch_size and got * accumulation == 32
+
+
+@pytest.mark.parametrize("gigabytes, batch_size", [(3, 2), (24, 16)])
+def test_auto_batch_size_leaves_each_process_a_share(gigabytes, batch_size):
+    got, accumulation = auto_batch_size(SMALL, torch.bfloat16, "muon", False, 4, gigabytes * 1e9, world_size=2)
+    assert got == batch_size and accumulation % 2 == 0

@@ -1,0 +1,36 @@
+import pytest
+
+from training.schedule import Limits, Schedule
+from training.trainer_state import TrainerState
+
+
+def rates(lr_decay: str, steps: int = 100) -> list[float]:
+    schedule, limits = Schedule(warmup_iters=10, lr_decay=lr_decay, min_lr=0.1), Limits(steps, 0, 0, 7)
+    return [schedule.lr_scale(step, limits.progress(TrainerState(step))) for step in range(steps + 1)]
+
+
+@pytest.mark.parametrize("lr_decay", ["linear", "cosine"])
+def test_schedule_warms_up_then_decays_to_min_lr_at_the_end(lr_decay):
+    scales = rates(lr_decay)
+    assert scales[0] < 0.2 and max(scales) == max(scales[8:12]) and scales[-1] == pytest.approx(0.1)
+
+
+def test_schedule_constant_stays_at_the_highest():
+    assert set(rates("constant")[10:]) == {1.0}
+
+
+def test_schedule_ends_when_time_is_up():
+    limits, state = Limits(100, 0, 1, 7), TrainerState(step=50, seconds=60)
+    assert Schedule(10, "linear", 0.1).lr_scale(50, limits.progress(state)) == pytest.approx(0.1)
+
+
+def test_limits_epochs_end_with_the_last_window():
+    limits = Limits(0, 2, 0, windows_per_epoch=75)
+    progress = [limits.progress(TrainerState(step=10, windows_seen=n)) for n in (149, 150)]
+    assert progress[0] < 1 == progress[1]
+
+
+def test_limits_name_the_setting_that_was_reached_first():
+    limits = Limits(100, 2, 0, windows_per_epoch=75)
+    assert limits.reached(TrainerState(step=10, windows_seen=150)) == "epochs"
+    assert limits.reached(TrainerState(step=100, windows_seen=10)) == "max_iters"

@@ -1,0 +1,41 @@
+"""The model that a run begins with: new, resumed, or with the weights of another folder."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import checkpoint
+from configurator import UserError
+from dataset import Corpus
+from model import GPT, GPTConfig
+from training.trainer_state import suggest_previous
+
+SHAPE = ("n_layer", "n_head", "n_embd", "block_size")
+
+
+def init_model(config: GPTConfig, init_from: str, resume_from: Path | None, corpus: Corpus) -> GPT:
+    """A new model of this config, or one with the weights of a checkpoint (resume_from) or of a folder (init_from).
+
+    init_from: scratch, or a folder whose shape replaces that of the config; its block_size may be cut.
+    Raises UserError for weights of another vocabulary or shape.
+    """
+    if not resume_from and init_from == "scratch":
+        return GPT(config)
+    source = resume_from or checkpoint.find_checkpoint(init_from)
+    if checkpoint.load_tokenizer(source) != corpus.tokenizer:
+        raise UserError(
+            f"{source} has another vocabulary than {corpus.folder.as_posix()}."
+            f" Prepare the text with --vocab={(source / 'vocab.txt').as_posix()}"
+        )
+    with suggest_previous(resume_from):
+        weights = checkpoint.load_pretrained(source).state_dict()
+    shape = checkpoint.read_config(source)
+    if resume_from:
+        for name in SHAPE:
+            if getattr(config, name) != getattr(shape, name):
+                raise UserError(f"{source} has {name}={getattr(shape, name)}, the settings say {getattr(config, name)}")
+    elif config.block_size > shape.block_size:
+        raise UserError(f"{source} has {shape.block_size} positions, so --block_size={shape.block_size} at most")
+    model = GPT(replace(shape, block_size=config.block_size, dropout=config.dropout))
+    weights["transformer.wpe.weight"] = weights["transformer.wpe.weight"][: config.block_size]
+    model.load_state_dict(weights)
+    return model

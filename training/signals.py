@@ -1,0 +1,26 @@
+"""Ctrl-C and SIGTERM: save and stop instead of dying in the middle of a step."""
+
+import os
+import signal
+import sys
+import time
+
+
+class StopSignal:
+    """Remembers the first SIGINT or SIGTERM. A second one, a second or more later, exits at once.
+
+    (torchrun sends each signal twice.) `number` is the signal's number, 0 while there was none.
+    """
+
+    def __init__(self):
+        self.number, self.received_at = 0, 0.0
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._receive)
+
+    def _receive(self, number, frame):
+        if self.number:
+            if time.monotonic() - self.received_at > 1:
+                os._exit(128 + number)
+            return
+        self.number, self.received_at = number, time.monotonic()
+        print("\nstopping and saving; Ctrl-C again exits at once", file=sys.stderr)

@@ -1,0 +1,53 @@
+"""What is printed before the first step: text, model, machine, and the memory and time that the run will take."""
+
+import torch
+
+from dataset import Corpus, Windows
+from machine import device_name
+from model import GPT
+from training.schedule import Limits
+from training.trainer_state import TrainerState
+
+
+def describe(model: GPT, corpus: Corpus, device, dtype: torch.dtype, tokens_per_step: int, windows: Windows) -> str:
+    """What is about to be trained, in four lines."""
+    c, meta = model.config, corpus.meta
+    steps_per_epoch = windows.per_epoch * windows.block_size / tokens_per_step
+    return (
+        f"text     {meta['train_characters']:,} characters, {len(corpus.train):,} tokens;"
+        f" held out {meta['val_characters']:,} characters\n"
+        f"model    {c.n_layer} layers, {c.n_head} heads, width {c.n_embd}, context {c.block_size},"
+        f" vocabulary {c.vocab_size:,}: {model.num_params():,} parameters\n"
+        f"machine  {device_name(device)}, {str(dtype).removeprefix('torch.')}\n"
+        f"step     {tokens_per_step:,} tokens; an epoch is {steps_per_epoch:,.1f} steps"
+    )
+
+
+def expected_seconds(
+    model: GPT, limits: Limits, state: TrainerState, windows_per_step: int, optimizer: str, peak_flops: float
+) -> float:
+    """The time until a limit is reached, at 40% of the measured rate of matrix products (peak_flops, FLOP/s)."""
+    config = model.config
+    steps_left = min(limits.steps - state.step, (limits.windows - state.windows_seen) / windows_per_step)
+    muon_flops = 300 * config.n_layer * config.n_embd**3 if optimizer == "muon" else 0  # per step
+    flops_per_step = windows_per_step * config.block_size * model.flops_per_token() + muon_flops
+    return max(0.0, min(steps_left * flops_per_step / (0.4 * peak_flops), limits.seconds - state.seconds))
+
+
+def forecast(memory: int, seconds: float, peak_flops: float, device: torch.device) -> str:
+    """The expected memory in bytes and time, in a line; on a CPU a second line, if that is more than an hour."""
+    text = (
+        f"expect   about {memory / 1e9:.2g} GB of memory and {format_duration(seconds)}"
+        f" (at 40% of {peak_flops / 1e12:.3g} TFLOP/s)"
+    )
+    if device.type == "cpu" and seconds > 3600:
+        text += "\nNo GPU is in use. config/laptop.py trains in minutes on a CPU. (Ctrl-C stops and saves.)"
+    return text
+
+
+def format_duration(seconds: float) -> str:
+    """65 -> "1:05" (minutes and seconds), 4000 -> "1 h 06 min", 10**6 -> "11.6 days"."""
+    if seconds > 2 * 86400:
+        return f"{seconds / 86400:.1f} days"
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes}:{seconds:02d}"
