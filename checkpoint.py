@@ -120,7 +120,16 @@ def _json_files(config: GPTConfig, tokenizer: Tokenizer) -> dict[str, dict]:
             "torch_dtype": "float32",
             **ends,
         },
-        "generation_config.json": {**ends, "do_sample": True},
+        # What sample.py does by default. max_length: more positions than n_positions make transformers fail.
+        "generation_config.json": {
+            **ends,
+            "do_sample": True,
+            "temperature": 0.8,
+            "top_k": 0,
+            "top_p": 0.95,
+            "max_length": config.block_size,
+            "suppress_tokens": sorted(tokenizer.never_generated.tolist()),
+        },
         "tokenizer_config.json": {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "model_max_length": config.block_size,
@@ -301,6 +310,7 @@ def _named_weights(stored: dict[str, torch.Tensor], folder: Path) -> dict[str, t
             continue
         if not isinstance(w, torch.Tensor) or not w.is_floating_point() or w.layout != torch.strided or w.is_meta:
             raise UserError(f"{folder}: {name} is not a plain floating-point tensor")
+        name = name.removeprefix("module.")  # DataParallel's
         name = name if name.startswith(("transformer.", "lm_head.")) else "transformer." + name
         # Views, so that the pages of the mapped file are not copied.
         weights[name] = (w.t() if name.endswith(CONV1D) and w.dim() == 2 else w).float()
@@ -336,5 +346,3 @@ def _read_json(path: Path) -> dict:
     if not isinstance(content, dict):
         raise UserError(f"{path} does not hold a JSON object")
     return content
-
-facts = read_metadata

@@ -20,7 +20,9 @@ import inspect
 import operator
 import os
 import re
+import shlex
 import signal
+import subprocess
 import sys
 import textwrap
 import types
@@ -31,6 +33,10 @@ from typing import Literal
 
 class UserError(ValueError):
     """A user's mistake. `run` prints its message, one or two plain lines, and exits with status 2."""
+
+
+class PathStr(str):
+    """The type of settings that are paths. A leading ~ is replaced by the home folder; the values are plain strings."""
 
 
 def configure(Settings: type, argv: list[str] | None = None):
@@ -118,7 +124,7 @@ def parse(Settings: type, argv: list[str]):
             if word.endswith(".py"):
                 values.update(read_config(word, Settings))
             elif "inputs" in known:
-                overrides.setdefault("inputs", []).append(word)
+                overrides.setdefault("inputs", []).append(_from_text(word, known["inputs"].type, word))
             else:
                 raise UserError(
                     f"cannot use {word!r}: settings are --key=value, config files end in .py; --help lists all"
@@ -148,6 +154,11 @@ def with_setting(settings, name: str, text: str):
     return replace(settings, **{name: _from_text(text, kind, f"{name}={text}")})
 
 
+def quote(path: str) -> str:
+    """A path as it can be pasted into a shell."""
+    return subprocess.list2cmdline([path]) if os.name == "nt" else shlex.quote(path)
+
+
 def select(Options: type, settings):
     """The dataclass `Options`, filled with the settings of the same names."""
     return Options(**{field.name: getattr(settings, field.name) for field in fields(Options)})
@@ -166,6 +177,8 @@ def read_config(path: str, Settings: type) -> dict:
         raise UserError(f"cannot read the config file {path}: {error.strerror}{hint}") from None
     except UserError:
         raise
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
     except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
         raise UserError(f"{path}, line {getattr(error, 'lineno', '?')}: not a `name = value` line") from None
     return values
@@ -239,6 +252,8 @@ def _from_text(text: str, kind, where: str):
                 return int(text) if text.strip("+-").isdigit() else _check(float(text), int, where)
             if option is float:
                 return float(text)
+            if option is PathStr:
+                return os.path.expanduser(text)
             return _check(text, option, where)
         except (KeyError, ValueError):
             continue
@@ -261,6 +276,8 @@ def _check(value, kind, where: str):
             return float(value)
         elif option is int and isinstance(value, float) and value.is_integer():
             return int(value)  # 1e6, or 8 / 2
+        elif option is PathStr and isinstance(value, str):
+            return os.path.expanduser(value)
         elif isinstance(value, option):
             return value
     raise UserError(f"{where}: expected {_show_type(kind)}")
@@ -273,7 +290,7 @@ def _show_type(kind) -> str:
         return "|".join(map(str, typing.get_args(kind)))
     if typing.get_origin(kind) is list:
         return _show_type(typing.get_args(kind)[0]) + ", may be repeated"
-    return {bool: "True|False", int: "INTEGER", float: "NUMBER", str: "TEXT"}[kind]
+    return {bool: "True|False", int: "INTEGER", float: "NUMBER", str: "TEXT", PathStr: "PATH"}[kind]
 
 
 def help_text(Settings: type) -> str:

@@ -11,7 +11,9 @@ The stream is a function of (seed, window number) alone, so a run continues wher
 import hashlib
 import json
 import os
+import platform
 import shutil
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -216,6 +218,45 @@ def write_atomic(path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+class FolderLock:
+    """An exclusive claim on a folder by one process. The system ends it with the process, however that ends.
+
+    The lock is on a file `.lock` in the folder, which also says who holds it. The file stays; only the lock matters.
+    """
+
+    def __init__(self, folder: Path):
+        """Claim the folder, made if missing. Raises UserError, naming the other process, when it is taken."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.file = open(folder / ".lock", "a+", encoding="utf-8")
+        try:
+            lock_file(self.file.fileno())
+        except OSError:
+            self.file.seek(0)
+            holder = self.file.read().strip() or "another process"
+            self.file.close()
+            raise UserError(f"{folder} is in use by {holder}. Wait for it, stop it, or use another --out_dir") from None
+        self.file.truncate(0)
+        self.file.write(f"pid {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+        self.file.flush()
+
+    def release(self) -> None:
+        """End the claim."""
+        self.file.close()
+
+
+def lock_file(handle: int) -> None:
+    """Lock an open file for this process. Raises OSError when another process holds the lock."""
+    if os.name == "nt":
+        import msvcrt
+
+        os.lseek(handle, 2**30, os.SEEK_SET)  # far behind the text, which others must be able to read
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def promote_staged(folder: Path) -> None:

@@ -112,5 +112,3 @@ def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
     """Copy an array to the device; to a CUDA GPU without waiting. (That needs pinned memory without gaps.)"""
     tensor = torch.from_numpy(np.ascontiguousarray(array))
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
-
-why_not_compile = compile_error

@@ -259,7 +259,7 @@ class GPT(nn.Module):
         idx: (B, T) prompts. Shorter rows are padded on the right with -1. Until the longest prompt is read, its own
         ids are yielded for its row, while shorter rows are generated already.
         temperature=0 chooses the most likely token. The other filters are those of `filter_logits`.
-        constraint: (allowed (S, V) bool, next_state (S, V) int64). A row in state s generates only ids in allowed[s],
+        constraint: (allowed (S, V) bool, next_state (S, V) integers). A row in state s generates only ids in allowed[s],
         then goes to next_state[s, id]. The first state is 0.
         seed: 0 or more; row i uses the random numbers of (seed, first_row + i), so a text does not depend on the batch.
 
@@ -282,7 +282,7 @@ class GPT(nn.Module):
             if t < T:
                 token = torch.where(ids[:, t] >= 0, ids[:, t], token)  # rows whose prompt is longer
             if constraint is not None:
-                state = constraint[1][state, token]
+                state = constraint[1][state, token].long()
             ids[:, t] = token
             yield token
             start = slide_window(cache, t, self.config.block_size)

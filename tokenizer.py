@@ -14,7 +14,9 @@ There are two kinds of vocabulary. A file that holds the 256 bytes is native:
 
 import re
 from collections import Counter
+from functools import lru_cache
 from itertools import groupby
+from unicodedata import category
 
 import numpy as np
 
@@ -24,30 +26,6 @@ from wordpiece import ALONE, SEP_TO_NEWLINE, WORD, WordPiece, join_pieces
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # [CLS] starts a chapter, [SEP] is the line break
 BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 MAX_SIZE = 65536  # ids are stored as uint16
-
-# UTF-8 as a state machine (The Unicode Standard, table 3-7). In state 0 a character begins. The other states are named
-# after what must follow. Each transition is (state, first byte, last byte, next state).
-ONE_MORE, TWO_MORE, THREE_MORE = 1, 2, 3  # so many continuation bytes
-AFTER_E0, AFTER_ED, AFTER_F0, AFTER_F4, AFTER_C2 = 4, 5, 6, 7, 8  # lead bytes that restrict the byte after them
-UTF8_TRANSITIONS = (
-    (0, 0xC2, 0xC2, AFTER_C2),
-    (0, 0xC3, 0xDF, ONE_MORE),
-    (0, 0xE0, 0xE0, AFTER_E0),
-    (0, 0xE1, 0xEC, TWO_MORE),
-    (0, 0xED, 0xED, AFTER_ED),
-    (0, 0xEE, 0xEF, TWO_MORE),
-    (0, 0xF0, 0xF0, AFTER_F0),
-    (0, 0xF1, 0xF3, THREE_MORE),
-    (0, 0xF4, 0xF4, AFTER_F4),
-    (ONE_MORE, 0x80, 0xBF, 0),
-    (TWO_MORE, 0x80, 0xBF, ONE_MORE),
-    (THREE_MORE, 0x80, 0xBF, TWO_MORE),
-    (AFTER_E0, 0xA0, 0xBF, ONE_MORE),  # no longer spelling than needed
-    (AFTER_ED, 0x80, 0x9F, ONE_MORE),  # no surrogates
-    (AFTER_F0, 0x90, 0xBF, TWO_MORE),  # no longer spelling than needed
-    (AFTER_F4, 0x80, 0x8F, TWO_MORE),  # nothing above U+10FFFF
-    (AFTER_C2, 0xA0, 0xBF, 0),  # no control characters U+0080..U+009F
-)
 
 
 class Tokenizer:
@@ -232,25 +210,24 @@ class Tokenizer:
     # -- for generation and other programs ---------------------------------------------------------------------------
 
     def utf8_constraint(self, size: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Which ids may come next in generated text: allowed (S, V) bool, and the next state, (S, V) int64.
+        """Which ids may come next in generated text: allowed (S, V) bool, and the next state, (S, V) int16.
 
-        Never [PAD], [UNK] and [MASK]. With a native vocabulary, a character's bytes come complete or not at all: the S
-        states are those of UTF8_TRANSITIONS, and control characters other than the tab are not allowed.
+        Never [PAD], [UNK], [MASK], control characters other than the tab, private-use or unassigned characters. With a
+        native vocabulary the bytes of a character come complete or not at all: the S states are `utf8_states`.
         size: the model's V, where that is larger; ids without a token are not allowed.
         """
         size = max(size, self.vocab_size)
-        states = 1 + max(transition[0] for transition in UTF8_TRANSITIONS) if self.native else 1
-        allowed = np.zeros((states, size), dtype=bool)
-        next_state = np.zeros((states, size), dtype=np.int64)
-        allowed[0, : self.vocab_size] = True
+        transitions = utf8_states() if self.native else [{}]
+        allowed = np.zeros((len(transitions), size), dtype=bool)
+        next_state = np.zeros((len(transitions), size), dtype=np.int16)
+        allowed[0, : self.vocab_size] = [len(t) > 1 or is_generated(t) or category(t) == "Cf" for t in self.tokens]
         allowed[0, self.never_generated] = False
         if self.native:
             allowed[0, self._byte_ids] = False
-            allowed[0, self._byte_ids[[0x09, *range(0x20, 0x7F)]]] = True
-            for state, first, last, after in UTF8_TRANSITIONS:
-                ids = self._byte_ids[first : last + 1]
-                allowed[state, ids] = True
-                next_state[state, ids] = after
+        for state, targets in enumerate(transitions):
+            ids = self._byte_ids[list(targets)] if targets else []
+            allowed[state, ids] = True
+            next_state[state, ids] = list(targets.values())
         return allowed, next_state
 
     def to_huggingface(self) -> dict:
@@ -292,6 +269,37 @@ class Tokenizer:
                 "ignore_merges": False,
             },
         }
+
+
+def is_generated(character: str) -> bool:
+    """May a model spell this character? Assigned ones, but no control, format, surrogate or private-use characters."""
+    return character == "\t" or category(character) not in ("Cc", "Cf", "Cn", "Co", "Cs")
+
+
+@lru_cache
+def utf8_states() -> list[dict[int, int]]:
+    """The UTF-8 spellings of all characters that `is_generated` as a state machine: per state, byte -> next state.
+
+    State 0 is between two characters. Equal states are merged: a state is told by where each continuation byte leads.
+    """
+    characters = np.zeros(5 * 2**18, dtype=bool)  # by code point, up to the last that 4 bytes could spell
+    assigned = (*range(0x40000), *range(0xE0000, 0xE1000))  # the other planes have no assigned characters
+    characters[list(assigned)] = [is_generated(chr(code)) for code in assigned]
+    states: dict[tuple[int, ...], int] = {}  # targets of the bytes 0x80 .. 0xBF, -1 for none -> number of the state
+
+    def merge(targets: list[int]) -> list[int]:
+        """The states that lead to each 64 targets in turn; -1 for those that lead nowhere."""
+        groups = [tuple(targets[i : i + 64]) for i in range(0, len(targets), 64)]
+        return [states.setdefault(group, len(states) + 1) if max(group) >= 0 else -1 for group in groups]
+
+    one_more = merge(np.where(characters, 0, -1).tolist())  # for each 64 code points
+    two_more = merge([-1] * 32 + one_more[32:])  # for each 4,096; not for those that two bytes can spell
+    three_more = merge([-1] * 16 + two_more[16:])  # for each 262,144; not for those that three bytes can spell
+    start = {code: 0 for code in range(0x80) if characters[code]}
+    start |= {0xC0 + i: state for i, state in enumerate(one_more[:32]) if i >= 2 and state >= 0}
+    start |= {0xE0 + i: state for i, state in enumerate(two_more[:16]) if state >= 0}
+    start |= {0xF0 + i: state for i, state in enumerate(three_more) if state >= 0}
+    return [start, *({0x80 + i: t for i, t in enumerate(targets) if t >= 0} for targets in states)]
 
 
 def decode_utf8(data: bytes) -> str:

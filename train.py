@@ -15,18 +15,19 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from configurator import UserError, configure, run, select
+from configurator import PathStr, UserError, configure, quote, run, select
+from training.old_names import OLD_NAMES
 
 
 @dataclass
 class Settings:
     # text and run
-    data_dir: str = "data/novel"  # the folder that prepare.py made
-    out_dir: str = "out/novel"  # this run's folder
+    data_dir: PathStr = "data/novel"  # the folder that prepare.py made
+    out_dir: PathStr = "out/novel"  # this run's folder
     resume: bool = False  # continue from the newest checkpoint in out_dir
-    init_from: str = "scratch"  # or a folder with GPT-2 weights to fine-tune, of the same vocabulary
+    init_from: PathStr = "scratch"  # or a folder with GPT-2 weights to fine-tune, of the same vocabulary
     # model
-    model_config: str = ""  # a GPT-2 config.json (GPT2-Chinese's too) that sets the next four
+    model_config: PathStr = ""  # a GPT-2 config.json (GPT2-Chinese's too) that sets the next four
     n_layer: int = 12  # transformer blocks
     n_head: int = 12  # attention heads per block
     n_embd: int = 768  # width of the residual stream
@@ -64,12 +65,7 @@ class Settings:
     checkpoint_activations: bool = False  # less memory, a third more time: recompute activations in backward
     seed: int = 1337  # of the initial weights, the order of the text and dropout
 
-    REPLACED: ClassVar[dict[str, str]] = {
-        "max_tokens": "--epochs or --max_iters",
-        "cooldown": "--lr_decay=linear",
-        "keep_last": "nothing: the best and the last checkpoint are kept",
-        "sample_tokens": "nothing: a sample fills the context window, up to 200 tokens",
-    }
+    REPLACED: ClassVar[dict[str, str]] = OLD_NAMES
 
     def __post_init__(self):
         if isinstance(self.batch_size, str) and self.batch_size != "auto":
@@ -101,10 +97,19 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 import checkpoint
-from dataset import Corpus, Windows, validation_windows
+from dataset import Corpus, FolderLock, Windows, validation_windows
 from generation.batching import generate
 from generation.sampling import SamplingParams
-from machine import compile_error, free_memory, limit_gpu_memory, matmul_rate, pick_device, pick_dtype, to_device
+from machine import (
+    compile_error,
+    device_name,
+    free_memory,
+    limit_gpu_memory,
+    matmul_rate,
+    pick_device,
+    pick_dtype,
+    to_device,
+)
 from model import GPTConfig
 from training import trainer_state
 from training.distributed import (
@@ -152,6 +157,7 @@ class Trainer:
         self.out_dir = Path(s.out_dir)
         self.corpus = Corpus.open(s.data_dir)
         self.windows = Windows(self.corpus.train, s.block_size, s.stride, s.seed)
+        self.lock = FolderLock(self.out_dir) if self.rank == 0 else None  # one run per folder, one process per run
         resume_from = trainer_state.find_resume(self.out_dir, s.resume)
         self.state, saved = TrainerState(), {}
         if resume_from:
@@ -186,6 +192,8 @@ class Trainer:
         if resume_from:
             changed = trainer_state.changed_settings(saved["settings"], asdict(s))
             self.log.info(f"resumed {resume_from.as_posix()} at step {self.state.step:,}{changed}")
+            if moved := trainer_state.changed_machine(saved.get("machine", {}), self.machine()):
+                self.log.info(f"  the machine has changed ({moved}): the run continues, but not to the bit as before")
         self.parallel_model = self.wrap_model()
         self.seconds_before = self.state.seconds
         self.progress = all_reduce_max(self.limits.progress(self.state))  # from 0 to 1
@@ -194,6 +202,7 @@ class Trainer:
         self.throughput = Throughput(tokens_per_step, flops_per_step, peak_flops, self.state.step, self.progress)
         self.stop_signal = StopSignal()
         self.stopped = 0  # the number of the signal that stopped the run
+        self.saved_step = self.state.step if resume_from else -1  # of the newest checkpoint
 
     # -- the loop ------------------------------------------------------------------------------------------------------
 
@@ -289,8 +298,8 @@ class Trainer:
             self.log.info(f"step {step:,} was skipped: loss {loss}, gradient {grad_norm} {skips}")
         if skipped_in_a_row >= 10:
             raise UserError(
-                f"ten steps in a row had no finite loss or gradient, the last is {step:,}. The last checkpoint is"
-                f" whole: continue with --resume and a lower --learning_rate (now {self.s.learning_rate})."
+                f"ten steps in a row had no finite loss or gradient, the last is {step:,}. Lower --learning_rate (now"
+                f" {self.s.learning_rate}) and {trainer_state.how_to_continue(self.out_dir)}."
             )
         if step % self.s.log_interval and step > 1:
             return
@@ -310,8 +319,8 @@ class Trainer:
         val_loss = self.validate()
         if not math.isfinite(val_loss):
             raise UserError(
-                f"the validation loss is {val_loss} at step {state.step:,};"
-                " continue from the last checkpoint with a lower --learning_rate"
+                f"the validation loss is {val_loss} at step {state.step:,}. Lower --learning_rate"
+                f" and {trainer_state.how_to_continue(self.out_dir)}."
             )
         bits = self.corpus.bits_per_char(val_loss)
         metrics = {"tokens": self.tokens(), "val_loss": val_loss, "bits_per_char": bits}
@@ -349,7 +358,10 @@ class Trainer:
         return (total[0] / total[1]).item()
 
     def save(self, **metadata) -> None:
-        """Save a checkpoint of this step."""
+        """Save a checkpoint of this step, unless there is one."""
+        if self.state.step == self.saved_step:
+            return
+        self.saved_step = self.state.step
         self.state.seconds = self.seconds()
         self.corpus.check_unchanged()
         random_states = all_gather(trainer_state.random_state())
@@ -364,6 +376,7 @@ class Trainer:
             "random": random_states,
             "corpus": self.corpus.fingerprint,
             "settings": asdict(self.s),
+            "machine": self.machine(),
         }
         metadata = {"step": self.state.step, "data_dir": self.s.data_dir, **metadata}
         trainer_state.save(self.out_dir, self.model, self.corpus.tokenizer, saved, metadata)
@@ -381,14 +394,25 @@ class Trainer:
             self.log.info(
                 f"done ({reason}): {state.step:,} steps, {self.tokens():,} tokens,"
                 f" {format_duration(state.seconds)}; best {best:.3f} bits/character\n"
-                f"next: python sample.py --model={self.out_dir.as_posix()}"
+                f"next: python sample.py --model={quote(self.out_dir.as_posix())}"
             )
         self.log.close()
         shutdown_distributed()
+        if self.lock:
+            self.lock.release()
         if self.stopped:
             raise SystemExit(128 + self.stopped)
 
     # -- set-up --------------------------------------------------------------------------------------------------------
+
+    def machine(self) -> dict:
+        """What exact resume depends on."""
+        return {
+            "device": device_name(self.device),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "processes": self.world_size,
+            "torch": torch.__version__.partition("+")[0],
+        }
 
     def restore(self, saved: dict) -> None:
         """Continue with the optimizer, the gradient scale and the random numbers of a checkpoint."""

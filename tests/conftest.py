@@ -65,3 +65,20 @@ def workplace(tmp_path_factory) -> Path:
     script("prepare.py", cwd=folder)
     script("train.py", *TINY, "--out_dir=out/tiny", "--max_iters=40", "--eval_interval=20", cwd=folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def bert_folder(tmp_path_factory) -> Path:
+    """A folder as users of the GPT2-Chinese line have it: pytorch_model.bin and vocab.txt of a BERT vocabulary."""
+    import torch
+    from test_wordpiece import TOKENS
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    folder = tmp_path_factory.mktemp("bert")
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=len(TOKENS) + 5, n_positions=24, n_embd=16, n_layer=2, n_head=2))
+    model.save_pretrained(folder)
+    torch.save(model.state_dict(), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    (folder / "vocab.txt").write_text("\n".join(TOKENS) + "\n", encoding="utf-8")
+    return folder

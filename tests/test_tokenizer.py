@@ -127,17 +127,25 @@ def test_shipped_vocabulary_has_gb2312_and_the_punctuation_of_novels():
 # -- generation and other programs -----------------------------------------------------------------------------------
 
 
-def test_utf8_constraint_allows_every_character():
-    allowed, next_state = NATIVE.utf8_constraint()
-    for code in [*range(0x20, 0x7F), *range(0xA0, 0xD800, 7), *range(0xE000, 0x110000, 97), 0xFFFF, 0x10FFFF]:
-        state = 0
-        for byte in chr(code).encode():
-            assert allowed[state, byte_id(byte)], hex(code)
-            state = next_state[state, byte_id(byte)]
-        assert state == 0
+def spelled(character: str, allowed, next_state) -> bool:
+    """Does the constraint allow the bytes of a character, one after the other?"""
+    state = 0
+    for byte in character.encode():
+        if not allowed[state, byte_id(byte)]:
+            return False
+        state = next_state[state, byte_id(byte)]
+    return state == 0
 
 
-def test_utf8_constraint_allows_only_whole_printable_characters():
+def test_utf8_constraint_allows_exactly_the_assigned_characters():
+    """No control, format, private-use or unassigned characters. Every 3rd of all code points."""
+    constraint = NATIVE.utf8_constraint()
+    for code in [*range(0x3000), *range(0x3000, 0xD800, 3), *range(0xE000, 0x110000, 3), 0xFFFE, 0x10FFFF]:
+        expected = chr(code) == "\t" or unicodedata.category(chr(code)) not in ("Cc", "Cf", "Co", "Cn")
+        assert spelled(chr(code), *constraint) == expected, hex(code)
+
+
+def test_utf8_constraint_random_bytes_are_whole_assigned_characters():
     allowed, next_state = NATIVE.utf8_constraint()
     choices = [[byte for byte in range(256) if allowed[state, byte_id(byte)]] for state in range(len(allowed))]
     rng, state, written = np.random.default_rng(0), 0, b""
@@ -145,8 +153,15 @@ def test_utf8_constraint_allows_only_whole_printable_characters():
         byte = choices[state][rng.integers(len(choices[state]))]
         state, written = next_state[state, byte_id(byte)], written + bytes([byte])
         if state == 0:
-            assert written == b"\t" or unicodedata.category(written.decode()) != "Cc"
+            assert written == b"\t" or unicodedata.category(written.decode())[0] != "C"
             written = b""
+
+
+def test_utf8_constraint_refuses_private_use_tokens_of_the_vocabulary():
+    tokenizer = Tokenizer.build(Counter("却说\ue001\u200d"))
+    allowed = tokenizer.utf8_constraint()[0][0]
+    assert not allowed[tokenizer.token_to_id("\ue001")]
+    assert allowed[tokenizer.token_to_id("却")] and allowed[tokenizer.token_to_id("\u200d")], "the text has the joiner"
 
 
 def test_utf8_constraint_allows_cls_between_characters_only():

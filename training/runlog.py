@@ -19,6 +19,21 @@ from pathlib import Path
 from dataset import write_atomic
 
 
+# Of Windows, macOS and Linux.
+CHINESE_FONTS = (
+    "Microsoft YaHei",
+    "SimHei",
+    "PingFang SC",
+    "Hiragino Sans GB",
+    "Arial Unicode MS",
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Source Han Sans SC",
+    "WenQuanYi Zen Hei",
+    "WenQuanYi Micro Hei",
+)
+
+
 class RunLog:
     """Prints and logs. With folder=None (every process but rank 0) it does nothing."""
 
@@ -141,7 +156,10 @@ def plot_losses(metrics: list[dict], path: Path) -> None:
     validation = [(m["step"], m["val_loss"], m["bits_per_char"]) for m in metrics if "val_loss" in m]
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot(title=path.parent.name, xlabel="step", ylabel="loss, nats per token")
+    axes = figure.add_subplot(xlabel="step", ylabel="loss, nats per token")
+    name, font = path.parent.name, chinese_font()
+    if name.isascii() or font:
+        axes.set_title(name, fontfamily=None if name.isascii() else font)
     if train:
         steps, losses = zip(*train)
         axes.plot(steps, losses, color="tab:blue", alpha=0.25, linewidth=1)
@@ -152,6 +170,14 @@ def plot_losses(metrics: list[dict], path: Path) -> None:
     if train or validation:
         axes.legend()
     figure.savefig(path)
+
+
+def chinese_font() -> str:
+    """The name of an installed font with Chinese characters, or ""."""
+    from matplotlib.font_manager import fontManager
+
+    installed = {font.name for font in fontManager.ttflist}
+    return next((name for name in CHINESE_FONTS if name in installed), "")
 
 
 def plot_validation(axes, validation: list[tuple[int, float, float]]) -> None:

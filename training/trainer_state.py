@@ -1,7 +1,7 @@
 """
 Where a run stands, saved in each checkpoint (trainer_state.pt) so that --resume continues it exactly.
 
-    {"format": 3, **asdict(TrainerState), "optimizers", "scaler", "random", "corpus", "settings"}
+    {"format": 3, **asdict(TrainerState), "optimizers", "scaler", "random", "corpus", "settings", "machine"}
 """
 
 import math
@@ -95,24 +95,34 @@ def changed_settings(before: dict, now: dict) -> str:
     return "".join(f"\n  now {name} {before[name]} -> {value}" for name, value in changed if name != "resume")
 
 
+def changed_machine(before: dict, now: dict) -> str:
+    """What differs between the machine that saved a checkpoint and this one; "" where nothing does."""
+    return ", ".join(
+        f"{name} {before[name]} -> {now[name]}" for name in now if before.get(name, now[name]) != now[name]
+    )
+
+
 def save(out_dir: Path, model: GPT, tokenizer: Tokenizer, trainer_state: dict, metadata: dict) -> None:
     """Write the step's checkpoint, then delete all but the best and the last.
 
-    Raises UserError when the disk is full or fails. The checkpoints before stay whole.
+    Raises UserError when the disk is full or fails, or the step has a checkpoint. Earlier checkpoints stay whole.
     """
     step = trainer_state["step"]
     for leftover in out_dir.glob(".ckpt-*"):  # of a process that was killed while it saved or deleted
         shutil.rmtree(leftover, ignore_errors=True)
-    folder = out_dir / f"ckpt-{step:08d}"
-    if not folder.exists():
-        try:
-            checkpoint.save_pretrained(model, folder, tokenizer, trainer_state, metadata)
-        except OSError as error:
-            raise UserError(
-                f"could not save step {step:,}: {error.strerror or error}. The checkpoints before it are whole:"
-                " free some space, then continue with --resume."
-            ) from None
+    try:
+        checkpoint.save_pretrained(model, out_dir / f"ckpt-{step:08d}", tokenizer, trainer_state, metadata)
+    except OSError as error:
+        reason = f"could not save step {step:,}: {error.strerror or error}. Free some space"
+        raise UserError(f"{reason}, then {how_to_continue(out_dir)}.") from None
     prune(out_dir)
+
+
+def how_to_continue(out_dir: Path) -> str:
+    """What a user can do after a failure in training."""
+    if checkpoint.checkpoints(out_dir):
+        return "continue from the last checkpoint, which is whole, with --resume"
+    return "start again: there is no checkpoint yet"
 
 
 def prune(out_dir: Path) -> None:

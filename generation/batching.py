@@ -1,0 +1,128 @@
+"""
+The one place where text is sampled: prompts in, continuations out, several in one batch.
+
+    texts = generate(model, tokenizer, ["却说孔明", "[CLS]"], SamplingParams(max_new_tokens=200), seed=1)
+    texts[0].text
+"""
+
+from collections.abc import Callable
+
+import torch
+
+from configurator import UserError
+from generation.sampling import SamplingParams
+from machine import free_memory
+from model import GPT
+from tokenizer import Tokenizer
+
+START_OF_CHAPTER = "[CLS]"
+
+
+class Continuation:
+    """A prompt and the text generated after it: ids in, whole characters out."""
+
+    def __init__(self, tokenizer: Tokenizer, prompt: str, params: SamplingParams, ids: list[int] | None = None):
+        """prompt: "" starts a chapter. ids: those of the prompt, where they are known.
+
+        Raises UserError when the prompt is not valid text, or the vocabulary has none of its characters.
+        """
+        try:
+            self.ids = list(ids) if ids is not None else tokenizer.encode_lines(prompt or START_OF_CHAPTER).tolist()
+        except UnicodeEncodeError:
+            raise UserError(f"the prompt {prompt!r} is not valid text") from None
+        if not self.ids:
+            raise UserError(f"the vocabulary has none of the characters of the prompt {prompt!r}")
+        self.tokenizer, self.params, self.prompt = tokenizer, params, prompt
+        self.text = prompt.replace("[CLS]", "").replace("[SEP]", "\n")
+        self.prompt_ids, self.prompt_length = len(self.ids), len(self.text)
+        self.new_tokens, self.done = 0, False
+        self.pending_ids = []  # bytes that are not a whole character yet
+        # The last id: words of a BERT vocabulary get a space between them.
+        self.context_ids = [i for i in self.ids[-1:] if i != tokenizer.cls and not tokenizer.is_byte[i]]
+
+    def add(self, i: int) -> None:
+        """Take the next id."""
+        tokenizer, stop = self.tokenizer, self.params.stop
+        self.new_tokens += 1
+        ended = (i == tokenizer.cls and stop == "chapter") or (i == tokenizer.sep and stop == "paragraph")
+        self.done = ended or self.new_tokens == self.params.max_new_tokens
+        self.pending_ids.append(i)
+        if i == tokenizer.cls:
+            piece = "" if stop == "chapter" else "\n\n"
+        else:
+            context = tokenizer.decode(self.context_ids)
+            piece = tokenizer.decode(self.context_ids + self.pending_ids)[len(context) :]
+            if tokenizer.is_byte[i] and "\ufffd" in piece:
+                return
+        self.context_ids = [] if tokenizer.is_byte[i] or i == tokenizer.cls else [i]
+        self.ids += self.pending_ids
+        self.pending_ids, self.text = [], self.text + piece
+        if stop not in ("", "chapter", "paragraph") and (end := self.text.find(stop, self.prompt_length)) >= 0:
+            self.text, self.done = self.text[: end + len(stop)], True
+
+    @property
+    def new_text(self) -> str:
+        """The generated part of the text."""
+        return self.text[self.prompt_length :]
+
+
+def generate(
+    model: GPT,
+    tokenizer: Tokenizer,
+    prompts: list[str] | list[Continuation],
+    params: SamplingParams,
+    seed: int,
+    first_row: int = 0,
+    on_update: Callable[[list[Continuation]], None] = lambda batch: None,
+) -> list[Continuation]:
+    """Continue all prompts in one batch, until each is done.
+
+    Row i is sampled with the random numbers of (seed, first_row + i), so it does not depend on the batch. on_update is
+    called when new text has come. The continuations are up to date at any moment, also after an exception.
+    """
+    batch = [p if isinstance(p, Continuation) else Continuation(tokenizer, p, params) for p in prompts]
+    device = model.transformer.wpe.weight.device
+    rows = [torch.tensor(continuation.ids[-model.config.block_size :]) for continuation in batch]
+    lengths = [len(row) for row in rows]
+    idx = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1).to(device)
+    constraint = [torch.from_numpy(table).to(device) for table in tokenizer.utf8_constraint(model.config.vocab_size)]
+    tokens = model.stream(
+        idx,
+        params.max_new_tokens,
+        temperature=params.temperature,
+        top_k=params.top_k,
+        top_p=params.top_p,
+        min_p=params.min_p,
+        repetition_penalty=params.repetition_penalty,
+        constraint=constraint,
+        seed=seed,
+        first_row=first_row,
+    )
+    # Reading a token makes the host wait for a GPU, so several are read at once.
+    unread, read_every = [], 1 if device.type == "cpu" else 8
+    last = max(lengths) + params.max_new_tokens - 1
+    for position, token in enumerate(tokens, min(lengths)):
+        unread.append(token)
+        if len(unread) < read_every and position < last:
+            continue
+        for at, ids in enumerate(torch.stack(unread).tolist(), position + 1 - len(unread)):
+            for continuation, length, i in zip(batch, lengths, ids):
+                if length <= at and not continuation.done:
+                    continuation.add(i)
+        unread.clear()
+        on_update(batch)
+        if all(continuation.done for continuation in batch):
+            break
+    return batch
+
+
+def max_batch_size(model: GPT, device: torch.device, max_new_tokens: int) -> int:
+    """How many texts half of the free memory holds (caches, activations, logits, ids); 16 where that is unknown."""
+    c = model.config
+    itemsize = 4 if device.type == "cpu" else model.transformer.wpe.weight.element_size()
+    cache = 2 * c.n_layer * c.n_embd * c.block_size * itemsize
+    activations = 40 * c.n_embd * c.block_size  # of one block, while the prompt is read
+    ids = 24 * max_new_tokens  # twice the ids, and a random number each
+    per_text = cache + activations + ids + 40 * c.vocab_size
+    free = free_memory(device)
+    return max(1, free // 2 // per_text) if free else 16

@@ -1,0 +1,46 @@
+"""Samples in a file: under GPT2-Chinese's headings, or as JSON lines."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+def heading(number: int) -> str:
+    """GPT2-Chinese's line above each sample."""
+    return "=" * 40 + f" SAMPLE {number} " + "=" * 40
+
+
+@dataclass(frozen=True)
+class SampleFile:
+    """A file to which samples are appended. A name that ends in .jsonl gets a JSON object per line."""
+
+    path: str
+    model: Path  # the checkpoint
+    seed: int
+    settings: dict  # those that decide what is generated
+
+    def append(self, samples: list, first_number: int = 1) -> None:
+        """Append continuations. Raises OSError, naming the file."""
+        text = "".join(self.format(s.prompt, s.text, number) for number, s in enumerate(samples, first_number))
+        with name_file(self.path), open(self.path, "a", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+
+    def format(self, prompt: str, text: str, number: int) -> str:
+        """A sample as it is saved."""
+        if not self.path.endswith(".jsonl"):
+            return f"{heading(number)}\n{text}\n"
+        metadata = {"sample": number, "seed": self.seed, "model": self.model.as_posix()}
+        record = {"prompt": prompt, "text": text, **metadata, "settings": self.settings}
+        return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+@contextmanager
+def name_file(path: str) -> Iterator[None]:
+    """Add the file's name to an OSError: that of a full disk has none."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = path
+        raise

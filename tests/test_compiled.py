@@ -1,0 +1,74 @@
+"""The compiled step for int8 weights, compared with the plain model."""
+
+import pytest
+import torch
+from models import lively_model, random_ids
+
+from generation import compiled
+from generation.compiled import CompiledDecoder
+from generation.linear import Int8Linear
+from generation.optimize import optimize_for_inference
+from machine import compile_error
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiler():
+    if reason := compile_error(CPU):
+        pytest.skip(reason)
+
+
+def int8_model(width: int = 32, compile: bool = False):
+    if compile:
+        torch._dynamo.reset()  # it compiles a function for eight models at most
+    return optimize_for_inference(lively_model(48, width), CPU, torch.bfloat16, "int8", compile)
+
+
+def test_compiled_decoder_compiles_one_block_and_the_head_for_all_lengths():
+    graphs = torch._dynamo.utils.counters["stats"]
+    graphs.clear()
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        model = int8_model(compile=True)
+        for rows, prompt, new in ((1, 1, 120), (1, 60, 30), (1, 5, 7), (3, 2, 60)):  # also after the window slides
+            model.generate(random_ids(rows, prompt), new, seed=1)
+    assert isinstance(model.decoder, CompiledDecoder) and graphs["unique_graphs"] == 2
+
+
+@pytest.mark.parametrize("four_weights_at_once, width", [(False, 40), (True, 40), (True, 30)])
+def test_compiled_decoder_is_nearer_to_float64_than_the_plain_step(four_weights_at_once, width, monkeypatch):
+    """Against a float64 model with the same rounded weights."""
+    monkeypatch.setattr(compiled, "FOUR_WEIGHTS_AT_ONCE", four_weights_at_once)
+    plain, exact = int8_model(width), lively_model(48, width).bfloat16().double()
+    for own, block in zip(plain.transformer.h, exact.transformer.h):
+        for name in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"):
+            linear = block.get_submodule(name)
+            linear.weight.data = rounded(own.get_submodule(name), linear.in_features)
+    exact.lm_head = torch.nn.Linear(width, 64, bias=False)
+    exact.lm_head.weight.data = rounded(plain.lm_head, width)
+    idx, errors = random_ids(1, 40), []
+    expected = exact(idx)[0]
+    for decoder in (int8_model(width, compile=True).decoder, plain):
+        cache = decoder.new_cache(1, 48)
+        with torch.inference_mode():
+            got = torch.stack([decoder.next_logits(idx[:, t : t + 1], cache) for t in range(40)], dim=1)
+        errors.append(((got - expected).norm() / expected.norm()).item())
+    assert errors[0] < 0.004 and errors[0] < errors[1], errors
+
+
+def rounded(layer: Int8Linear, columns: int) -> torch.Tensor:
+    """The weights of an Int8Linear, in float64."""
+    return (layer.weight.double() * layer.scale.double()[:, None])[:, :columns]
+
+
+def test_compiled_decoder_works_outside_inference_mode_until_the_window_is_full():
+    decoder, idx = int8_model(compile=True).decoder, random_ids(1, 9)
+    for mode in (torch.enable_grad, torch.no_grad):
+        with mode():
+            cache = decoder.new_cache(1, 9)
+            logits = [decoder.next_logits(idx[:, t : t + 1], cache) for t in range(9)]
+        assert logits[-1].shape == (1, 64) and cache.length == 9
+    cache = decoder.new_cache(1, 48)
+    cache.length = 48
+    with pytest.raises(ValueError, match="block_size"):
+        decoder.next_logits(torch.zeros(1, 1, dtype=torch.long), cache)

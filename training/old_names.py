@@ -1,0 +1,28 @@
+"""Setting names of earlier versions, of nanoGPT and of GPT2-Chinese, and what replaces them here."""
+
+OLD_NAMES = {
+    "max_tokens": "--epochs or --max_iters",
+    "cooldown": "--lr_decay=linear",
+    "keep_last": "nothing: the best and the last checkpoint are kept",
+    "sample_tokens": "nothing: a sample fills the context window, up to 200 tokens",
+    "dataset": "--data_dir=data/NAME",
+    "eval_iters": "--eval_windows",
+    "decay_lr": "--lr_decay",
+    "lr_decay_iters": "--max_iters: the decay ends with the run",
+    "eval_only": "python evaluate.py",
+    "always_save_checkpoint": "nothing: each validation saves one",
+    "bias": "nothing: GPT-2 has biases",
+    "wandb_log": "tensorboard --logdir out",
+    "lr": "--learning_rate",
+    "output_dir": "--out_dir",
+    "gradient_accumulation": "--gradient_accumulation_steps",
+    "warmup_steps": "--warmup_iters",
+    "max_grad_norm": "--grad_clip",
+    "log_step": "--log_interval",
+    "fp16": "--dtype=float16",
+    "pretrained_model": "--init_from=FOLDER",
+    "tokenized_data_path": "--data_dir",
+    "raw_data_path": "python prepare.py FILES",
+    "raw": "python prepare.py FILES",
+    "tokenizer_path": "python prepare.py --vocab=FILE",
+}
