@@ -96,7 +96,7 @@ LESS_MEMORY = {
     "checkpoint_activations": "--checkpoint_activations",
     "num_samples": "a smaller --num_samples",
     "max_new_tokens": "a smaller --max_new_tokens",
-    "quantize": "--quantize=int8 on a CPU",
+    "temperature": "--quantize=int8 on a CPU",  # sample.py; export.py has another --quantize
 }
 """Setting -> advice against running out of memory. Only advice for settings that the script has is printed."""
 

@@ -221,7 +221,7 @@ def write_atomic(path, data: bytes) -> None:
 
 
 class FolderLock:
-    """An exclusive claim on a folder by one process. The system ends it with the process, however that ends.
+    """An exclusive claim on a folder, for a with block. The system ends it with the process, however that ends.
 
     The lock is on a file `.lock` in the folder, which also says who holds it. The file stays; only the lock matters.
     """
@@ -241,8 +241,10 @@ class FolderLock:
         self.file.write(f"pid {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
         self.file.flush()
 
-    def release(self) -> None:
-        """End the claim."""
+    def __enter__(self) -> "FolderLock":
+        return self
+
+    def __exit__(self, *error) -> None:
         self.file.close()
 
 

@@ -1,12 +1,14 @@
 """
-How good is a model? Bits per character on held-out chapters, and statistics of its samples next to those of the book.
+How good is a model? Bits per character on held-out chapters, and statistics of its samples next to
+those of the book.
 
     python evaluate.py --model=out/novel
     python evaluate.py --model=out/novel --samples=samples.txt --json
 
-Bits per character is the cost of predicting chapters that the model has not seen. It does not depend on the vocabulary:
-an [UNK] costs 20 bits more, because it does not say which character it stands for. The statistics: variety, repetition,
-unbalanced quotes, and how much is copied word for word from the training text.
+Bits per character is the cost of predicting chapters that the model has not seen. It does not
+depend on the vocabulary: an [UNK] costs 20 bits more, because it does not say which character it
+stands for. The statistics: variety, repetition, unbalanced quotes, and how much is copied word for
+word from the training text.
 """
 
 from dataclasses import dataclass
@@ -37,6 +39,7 @@ settings = configure(Settings) if __name__ == "__main__" else None  # before the
 import json
 import math
 import re
+from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -180,24 +183,29 @@ def ngrams(text: str, n: int) -> list[str]:
     return [text[i : i + n] for i in range(len(text) - n + 1)]
 
 
-def copied_ngrams(texts: list[str], training: str, n: int) -> set[str]:
-    """The n-grams of the texts that occur in the training text."""
-    wanted = {gram for text in texts for gram in ngrams(text, n)}
-    return {gram for i in range(len(training) - n + 1) if (gram := training[i : i + n]) in wanted} if wanted else wanted
+def copied_starts(texts: list[str], training: str, n: int, starts: Iterable[int]) -> list[int]:
+    """Those of the starts at which the training text has an n-gram of the texts."""
+    grams = {gram for text in texts for gram in ngrams(text, n)}
+    return [i for i in starts if training[i : i + n] in grams]
 
 
 def longest_copied_run(texts: list[str], training: str) -> int:
     """The length of the longest substring of a text that occurs in the training text."""
-    low, high = 0, max(map(len, texts))
-    while low < high:  # a run of n characters contains runs of n - 1, so bisection works
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if copied_ngrams(texts, training, middle) else (low, middle - 1)
-    return low
+    n, step, starts = 0, 8, range(len(training))
+    while step:
+        # A longer run starts where a run of n characters starts, so the starts become few.
+        longer = copied_starts(texts, training, n + step, starts)
+        if longer:
+            n, step, starts = n + step, 2 * step, longer
+        else:
+            step //= 2
+    return n
 
 
 def copied_share(texts: list[str], training: str, n: int) -> float:
     """The fraction of characters inside runs of at least n characters that occur in the training text."""
-    copied, inside = copied_ngrams(texts, training, n), 0
+    copied = {training[i : i + n] for i in copied_starts(texts, training, n, range(len(training)))}
+    inside = 0
     for text in texts:
         end = 0  # of the runs counted so far
         for start, gram in enumerate(ngrams(text, n)):

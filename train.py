@@ -133,9 +133,11 @@ from training.trainer_state import TrainerState
 
 def main(s: Settings) -> None:
     """One run, from the settings to the last checkpoint."""
-    trainer = Trainer(s)
-    trainer.train()
-    trainer.finish()
+    rank, world_size = init_distributed()
+    with FolderLock(Path(s.out_dir)) if rank == 0 else nullcontext():  # a run's folder belongs to one process
+        trainer = Trainer(s, rank, world_size)
+        trainer.train()
+        trainer.finish()
 
 
 LIMITS = "--epochs, --max_iters, --max_minutes or --patience"
@@ -144,9 +146,9 @@ LIMITS = "--epochs, --max_iters, --max_minutes or --patience"
 class Trainer:
     """Everything that a run consists of: model, optimizer, text, state, log."""
 
-    def __init__(self, s: Settings):
+    def __init__(self, s: Settings, rank: int = 0, world_size: int = 1):
         # Processes, device, precision.
-        self.rank, self.world_size = init_distributed()
+        self.rank, self.world_size = rank, world_size
         self.device = pick_device(s.device)
         self.dtype = pick_dtype(s.dtype, self.device)
         limit_gpu_memory(self.device, s.gpu_memory)
@@ -157,7 +159,6 @@ class Trainer:
         self.out_dir = Path(s.out_dir)
         self.corpus = Corpus.open(s.data_dir)
         self.windows = Windows(self.corpus.train, s.block_size, s.stride, s.seed)
-        self.lock = FolderLock(self.out_dir) if self.rank == 0 else None  # one run per folder, one process per run
         resume_from = trainer_state.find_resume(self.out_dir, s.resume)
         self.state, saved = TrainerState(), {}
         if resume_from:
@@ -398,8 +399,6 @@ class Trainer:
             )
         self.log.close()
         shutdown_distributed()
-        if self.lock:
-            self.lock.release()
         if self.stopped:
             raise SystemExit(128 + self.stopped)
 

@@ -1,10 +1,12 @@
 """
-Writing: python bench/sampling.py --nanogpt=PATH
+Generation: python bench/sampling.py --nanogpt=PATH
 
-GPT-2 small with 13,317 tokens and random weights, plain sampling from all tokens, beside transformers' generate with its cache (where it is
-installed) and nanoGPT's (a checkout of it; without a cache, so only --tokens/10 of them). Also: ten samples at once, the share of
-the memory bandwidth that is reached, the time to the first token of a folder, and, with --model (a trained run), what int8 costs in loss.
-On a CPU also with the step compiled (where there is a C++ compiler), on a CUDA GPU also without the CUDA graph.
+GPT-2 small with 13,317 tokens and random weights, plain sampling from all tokens. Compared with
+transformers' generate with its cache, where it is installed, and with nanoGPT's (a checkout; it has
+no cache, so a tenth of the tokens). Also: the fraction of the memory bandwidth that is reached, ten
+samples at once, the time to the first token of a folder, and, with --model, what int8 weights cost
+in loss. On a CPU also the compiled step for int8 weights, where there is a C++ compiler; on a CUDA
+GPU also without CUDA graphs.
 """
 
 import sys
@@ -13,138 +15,183 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from configurator import configure, run  # noqa: E402
+from configurator import configure, run
 
 
 @dataclass
 class Settings:
-    tokens: int = 1000  # how many to write
-    rounds: int = 3  # how often each is measured
-    nanogpt: str = ""  # a checkout of nanoGPT to measure beside
-    model: str = ""  # a trained run or checkpoint, for the loss with 8-bit weights
+    tokens: int = 1000  # tokens to generate
+    rounds: int = 3  # measurements of each
+    nanogpt: str = ""  # a checkout of nanoGPT to compare with
+    model: str = ""  # a trained run or checkpoint, for the loss with int8 weights
     json: str = ""  # also write the figures to this file
 
 
-settings = configure(Settings) if __name__ == "__main__" else None  # before the heavy imports: --help answers at once
+settings = configure(Settings) if __name__ == "__main__" else None
 
 import importlib.util
-import math
 import os
 import subprocess
 import tempfile
 import time
 
 import torch
-from measure import ROOT, load_nanogpt, side_by_side, show
+from measure import ROOT, load_nanogpt, show, side_by_side
 
 import checkpoint
 from dataset import Corpus, validation_windows
-from generation.inference import for_writing
-from machine import pick_device, why_not_compile
-from model import GPT, GPTConfig
+from generation.optimize import optimize_for_inference
+from machine import compile_error, pick_device
+from model import GPT, IGNORE_INDEX, GPTConfig
 from tokenizer import BYTES, SPECIALS, Tokenizer
 
 VOCAB = 13317
 
 
 def rows(s: Settings) -> list[dict]:
+    """One stream, ten samples at once, the first token, and the loss with int8 weights."""
     device = pick_device()
-    cpu, cuda, n = device.type == "cpu", device.type == "cuda", s.tokens
-    compiles = cpu and not why_not_compile(device)
-    start = torch.zeros(1, 1, dtype=torch.long, device=device)
-    fresh = lambda *how, **more: for_writing(GPT(GPTConfig(VOCAB)), device, *how, **more)  # noqa: E731
-    ways = {"fp32": (torch.float32,), "bf16": (torch.bfloat16,)} | ({"int8": (torch.bfloat16, "int8")} if cpu else {})
-    models = {name: fresh(*how) for name, how in ways.items()}
-    if cuda:
-        models["bf16 without a CUDA graph"] = GPT(GPTConfig(VOCAB)).eval().to(device, torch.bfloat16)
-    several = list(models)  # which of them write several texts at once
-    if compiles:
-        models |= {f"{name} compiled": fresh(*how, compile=True) for name, how in ways.items()}
-    calls = {f"ours, {name}": lambda m=m: m.generate(start, n, seed=1)[0, -1].item() for name, m in models.items()}
-    if importlib.util.find_spec("transformers"):
-        from transformers import GPT2Config, GPT2LMHeadModel
+    compiles = device.type == "cpu" and not compile_error(device)
+    models = optimized_models(device, compiles)
+    found = one_stream(models, device, s)
+    found += ten_samples(models, device, s.tokens)
+    if s.nanogpt:
+        found.append(one_stream_of_nanogpt(models["fp32"], device, s))
+    found += first_token(compiles)
+    return found + ([int8_loss(s.model)] if s.model else [])
 
-        for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-            peer = GPT2LMHeadModel(GPT2Config(vocab_size=VOCAB)).eval().to(device, dtype)
-            peer.generation_config.eos_token_id = peer.generation_config.pad_token_id = VOCAB - 1
-            calls[f"transformers, {name}"] = lambda m=peer: m.generate(start, max_new_tokens=n, min_new_tokens=n, do_sample=True, top_k=0)[0, -1].item()
-    much, speeds = torch.ones(2**27, device=device), []  # 512 MiB, to be read
+
+def optimized_models(device: torch.device, compiles: bool) -> dict[str, GPT]:
+    """Name -> a model that is ready for generation."""
+    ways = {"fp32": (torch.float32,), "bf16": (torch.bfloat16,)}
+    if device.type == "cpu":
+        ways["int8"] = (torch.bfloat16, "int8")
+    if compiles:
+        ways["int8 compiled"] = (torch.bfloat16, "int8", True)
+    models = {name: optimize_for_inference(GPT(GPTConfig(VOCAB)), device, *way) for name, way in ways.items()}
+    if device.type == "cuda":
+        models["bf16 without CUDA graphs"] = GPT(GPTConfig(VOCAB)).eval().to(device, torch.bfloat16)
+    return models
+
+
+def sampling(model, device: torch.device, *length: int, batch_size: int = 1, **settings):
+    """A function that generates and waits for the last token. length, settings: arguments of model.generate."""
+    start = torch.zeros(batch_size, 1, dtype=torch.long, device=device)
+    return lambda: model.generate(start, *length, **settings)[0, -1].item()
+
+
+def sampling_of_transformers(device: torch.device, new_tokens: int) -> dict:
+    """Name -> a function like those of `sampling`. Empty where transformers is not installed."""
+    if not importlib.util.find_spec("transformers"):
+        return {}
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    settings = {"max_new_tokens": new_tokens, "min_new_tokens": new_tokens, "do_sample": True, "top_k": 0}
+    calls = {}
+    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        model = GPT2LMHeadModel(GPT2Config(vocab_size=VOCAB)).eval().to(device, dtype)
+        model.generation_config.eos_token_id = model.generation_config.pad_token_id = VOCAB - 1
+        calls[f"transformers, {name}"] = sampling(model, device, **settings)
+    return calls
+
+
+def one_stream(models: dict[str, GPT], device: torch.device, s: Settings) -> list[dict]:
+    """The memory bandwidth, and the speed of each model next to transformers'."""
+    ours = {name: sampling(model, device, s.tokens, seed=1) for name, model in models.items()}
+    peers = sampling_of_transformers(device, s.tokens)
+    numbers, speeds = torch.ones(2**27, device=device), []  # 512 MiB to read
 
     def read_memory():
         for _ in range(5):
             began = time.perf_counter()
-            much.sum().item()
-            speeds.append(much.nbytes / (time.perf_counter() - began))
+            numbers.sum().item()
+            speeds.append(numbers.nbytes / (time.perf_counter() - began))
 
-    seconds = dict(zip([*calls, ""], side_by_side(s.rounds, *calls.values(), read_memory, warm_up=cuda)))
-    bandwidth = max(speeds)  # what the machine can do; on a shared one it is often less
-    del seconds[""]
-    rate = {name: n / taken for name, taken in seconds.items()}
+    calls = {**ours, **peers}
+    *taken, _ = side_by_side(s.rounds, *calls.values(), read_memory, warm_up=device.type == "cuda")
+    rate = {name: s.tokens / seconds for name, seconds in zip(calls, taken)}
+    bandwidth = max(speeds)  # of the machine; a shared one often gives less
     found = [{"what": "memory bandwidth (a sum over 512 MiB)", "ours": bandwidth / 1e9, "unit": "GB/s"}]
     for name, model in models.items():
-        share = bytes_a_token(model, name, n) * rate[f"ours, {name}"] / bandwidth
-        row = {"what": f"one stream of {n:,} tokens, {name}: {share:.0%} of the bandwidth", "ours": rate[f"ours, {name}"], "unit": "tokens/s"}
-        peers = [other for other in rate if other.startswith("transformers")]
-        found += [row | {"other": other, "peer": rate[other]} for other in peers] or [row]
-    ten = start.expand(10, 1)
-    for name, taken in zip(several, side_by_side(1, *(lambda m=models[m]: m.generate(ten, n, seed=1)[0, -1].item() for m in several), warm_up=cuda)):
-        found.append({"what": f"ten samples of {n:,} tokens at once, {name}", "ours": 10 * n / taken, "unit": "tokens/s"})
-    if s.nanogpt:
-        module, part = load_nanogpt(s.nanogpt), max(1, n // 10)
-        peer = module.GPT(module.GPTConfig(vocab_size=VOCAB, dropout=0.0)).eval().to(device)
-        own, theirs = side_by_side(1, lambda: models["fp32"].generate(start, part, seed=1)[0, -1].item(), lambda: peer.generate(start, part)[0, -1].item())
-        found.append({"what": f"one stream of {part:,} tokens, fp32", "ours": part / own, "unit": "tokens/s", "other": "nanoGPT", "peer": part / theirs})
-    found += [{"what": f"first token of a folder, after torch's import{how}", "ours": taken, "unit": "s"} for how, taken in first_token(compiles).items()]
-    if s.model:
-        bf16, int8 = losses(s.model)
-        found.append({"what": f"validation loss of {s.model}, int8 weights (beside bf16)", "ours": int8, "unit": "nats/token", "other": "bf16", "peer": bf16})
+        fraction = bytes_per_token(model, name, s.tokens) * rate[name] / bandwidth
+        what = f"one stream of {s.tokens:,} tokens, {name}: {fraction:.0%} of the bandwidth"
+        row = {"what": what, "ours": rate[name], "unit": "tokens/s"}
+        found += [row | {"other": peer, "peer": rate[peer]} for peer in peers] or [row]
     return found
 
 
-def bytes_a_token(model: GPT, name: str, n: int) -> int:
-    """What must be read for a token: all weights but the positions' once, and on average half of the cache's n positions."""
+def bytes_per_token(model: GPT, name: str, new_tokens: int) -> int:
+    """What is read per token: all weights but the positions' once, and half of the cache's positions on average."""
     c = model.config
     weights = 12 * c.n_layer * c.n_embd**2 + c.padded_vocab_size * c.n_embd
-    cache = 2 * c.n_layer * c.n_embd * min(n, c.block_size) // 2
-    wide = 1 if name.startswith("int8") else model.transformer.wpe.weight.element_size()
-    return weights * wide + cache * model.new_cache(1, 1).kv.element_size()
+    cache = 2 * c.n_layer * c.n_embd * min(new_tokens, c.block_size) // 2
+    weight_size = 1 if name.startswith("int8") else model.transformer.wpe.weight.element_size()
+    return weights * weight_size + cache * (model.decoder or model).new_cache(1, 1).kv.element_size()
 
 
-def first_token(compile: bool) -> dict[str, float]:
-    """Seconds that `python sample.py --max_new_tokens=1` takes on a GPT-2-small folder, beyond what it takes to import torch. compile: also with
-    --compile, for the first time on a machine and later."""
+def ten_samples(models: dict[str, GPT], device: torch.device, new_tokens: int) -> list[dict]:
+    """The speed of ten samples in one batch, of all models but the compiled one, which decodes a single text."""
+    models = {name: model for name, model in models.items() if "compiled" not in name}
+    calls = {name: sampling(model, device, new_tokens, batch_size=10, seed=1) for name, model in models.items()}
+    taken = side_by_side(1, *calls.values(), warm_up=device.type == "cuda")
+    what = f"ten samples of {new_tokens:,} tokens at once"
+    return [
+        {"what": f"{what}, {name}", "ours": 10 * new_tokens / seconds, "unit": "tokens/s"}
+        for name, seconds in zip(calls, taken)
+    ]
+
+
+def one_stream_of_nanogpt(model: GPT, device: torch.device, s: Settings) -> dict:
+    """The speed of a tenth of the tokens, next to nanoGPT's."""
+    module, part = load_nanogpt(s.nanogpt), max(1, s.tokens // 10)
+    peer = module.GPT(module.GPTConfig(vocab_size=VOCAB, dropout=0.0)).eval().to(device)
+    ours, theirs = side_by_side(1, sampling(model, device, part, seed=1), sampling(peer, device, part))
+    row = {"what": f"one stream of {part:,} tokens, fp32", "ours": part / ours, "unit": "tokens/s"}
+    return row | {"other": "nanoGPT", "peer": part / theirs}
+
+
+def first_token(compiles: bool) -> list[dict]:
+    """Seconds of `python sample.py --max_new_tokens=1` on a GPT-2-small folder, without those of importing torch."""
     tokenizer = Tokenizer([*SPECIALS, *BYTES, *(chr(0x4E00 + i) for i in range(VOCAB - 261))])
     with tempfile.TemporaryDirectory() as folder:
         checkpoint.save_pretrained(GPT(GPTConfig(VOCAB)), Path(folder) / "small", tokenizer)
-        environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": f"{folder}/compiled"}  # where nothing is yet
+        environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": f"{folder}/compiled"}  # empty at first
 
         def seconds(rounds: int, *command: str) -> float:
-            once = lambda: subprocess.run([sys.executable, *command], check=True, capture_output=True, env=environment)  # noqa: E731
-            return side_by_side(rounds, once, warm_up=False)[0]
+            command = [sys.executable, *command]
+            call = lambda: subprocess.run(command, check=True, capture_output=True, env=environment)  # noqa: E731
+            return side_by_side(rounds, call, warm_up=False)[0]
 
-        write = str(ROOT / "sample.py"), f"--model={folder}/small", "--max_new_tokens=1", "--seed=1"
-        taken = {"": seconds(3, *write)}
-        if compile:
-            taken |= {", compiled for the first time": seconds(1, *write, "--compile"), ", compiled before": seconds(3, *write, "--compile")}
+        sample = [str(ROOT / "sample.py"), f"--model={folder}/small", "--max_new_tokens=1", "--seed=1"]
+        taken = {"": seconds(3, *sample)}
+        if compiles:
+            sample += ["--quantize=int8", "--compile"]
+            taken[", compiled for the first time"] = seconds(1, *sample)
+            taken[", compiled before"] = seconds(3, *sample)
         importing = seconds(3, "-c", "import torch")
-    return {how: each - importing for how, each in taken.items()}
+    what = "first token of a folder, after torch's import"
+    return [{"what": f"{what}{way}", "ours": total - importing, "unit": "s"} for way, total in taken.items()]
+
+
+def int8_loss(folder: str) -> dict:
+    """The validation loss of a run with int8 weights, next to bf16."""
+    int8, bf16 = (validation_loss(folder, quantize) for quantize in ("int8", "none"))
+    row = {"what": f"validation loss of {folder}, int8 weights", "ours": int8, "unit": "nats/token"}
+    return row | {"other": "bf16", "peer": bf16}
 
 
 @torch.no_grad()
-def losses(folder: str) -> list[float]:
-    """Held-out nats per token of a run in bf16 and with 8-bit weights, in windows side by side."""
+def validation_loss(folder: str, quantize: str) -> float:
+    """Nats per token on the held-out text, in windows that do not overlap. On a CPU, in bf16."""
     path = checkpoint.find_checkpoint(folder)
-    corpus = Corpus.open(checkpoint.facts(path)["data_dir"])
-    found = []
-    for quantize in ("none", "int8"):
-        model, total = for_writing(checkpoint.load_pretrained(path), torch.device("cpu"), torch.bfloat16, quantize), 0.0
-        x, y = map(torch.from_numpy, validation_windows(corpus.val, model.config.block_size))
-        for rows in torch.arange(len(x)).split(8):
-            logits = model(x[rows])[0].float()
-            total += torch.nn.functional.cross_entropy(logits.flatten(0, 1), y[rows].flatten(), reduction="sum").item()
-        found.append(total / (y >= 0).sum().item())
-    assert all(map(math.isfinite, found))
-    return found
+    corpus = Corpus.open(checkpoint.read_metadata(path)["data_dir"])
+    cpu = torch.device("cpu")
+    model, total = optimize_for_inference(checkpoint.load_pretrained(path), cpu, torch.bfloat16, quantize), 0.0
+    x, y = map(torch.from_numpy, validation_windows(corpus.val, model.config.block_size))
+    for batch in torch.arange(len(x)).split(8):
+        logits = model(x[batch])[0].float().flatten(0, 1)
+        total += torch.nn.functional.cross_entropy(logits, y[batch].flatten(), reduction="sum").item()
+    return total / (y != IGNORE_INDEX).sum().item()
 
 
 if __name__ == "__main__":

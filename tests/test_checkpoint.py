@@ -238,3 +238,61 @@ def test_save_pretrained_on_a_full_disk_leaves_no_files(folder, monkeypatch):
 def test_save_pretrained_does_not_overwrite(folder):
     with pytest.raises(UserError, match="exists"):
         save_pretrained(make(NATIVE), folder, NATIVE)
+
+
+@pytest.mark.parametrize("form", ["DataParallel", "bare"])
+def test_load_pretrained_reads_names_with_other_prefixes(folder, form):
+    """`module.` of DataParallel, and no `transformer.` at all."""
+    before = load_pretrained(folder)
+
+    def rename(weights):
+        for name in list(weights):
+            new = f"module.{name}" if form == "DataParallel" else name.removeprefix("transformer.")
+            weights[new] = weights.pop(name)
+
+    alter(folder, rename)
+    assert torch.equal(load_pretrained(folder).lm_head.weight, before.lm_head.weight)
+
+
+# -- transformers with its defaults ------------------------------------------------------------------------------------
+
+
+def test_pipeline_with_its_defaults_fits_the_context_window(folder):
+    from transformers import pipeline
+
+    torch.manual_seed(0)
+    ids = pipeline("text-generation", model=str(folder))("却说", return_tensors=True)[0]["generated_token_ids"]
+    assert ids[:2] == NATIVE.encode("却说").tolist() and 2 < len(ids) <= 32
+
+
+def test_transformers_generate_without_arguments_starts_a_chapter(folder):
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    ids = AutoModelForCausalLM.from_pretrained(folder).generate()[0]
+    assert ids[0] == NATIVE.cls and len(ids) <= 32 and not set(ids[1:].tolist()) & set(NATIVE.never_generated.tolist())
+
+
+def test_transformers_generates_left_padded_prompts_as_each_alone(folder):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    prompts = ["却说阿青行至山门", "老道"]
+    batch = tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False)
+    out = model.generate(**batch, do_sample=False, max_new_tokens=8)
+    for row, prompt in zip(out, prompts):
+        one = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)
+        alone = model.generate(**one, do_sample=False, max_new_tokens=8)[0]
+        assert row[-8:].tolist()[: len(alone) - one.input_ids.size(1)] == alone[one.input_ids.size(1) :].tolist()
+
+
+def test_generation_config_has_the_sampling_defaults_of_sample_py(folder):
+    from generation.sampling import SamplingParams
+
+    config, params = json.loads((folder / "generation_config.json").read_text()), SamplingParams()
+    assert {name: config[name] for name in ("temperature", "top_k", "top_p")} == {
+        "temperature": params.temperature,
+        "top_k": params.top_k,
+        "top_p": params.top_p,
+    }

@@ -1,13 +1,15 @@
 import importlib
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import pytest
 from conftest import ROOT, script
 
-from configurator import UserError, help_text, parse, run, select, with_setting
+from configurator import PathStr, UserError, help_text, parse, quote, run, select, with_setting
 
 SCRIPTS = ["prepare.py", "train.py", "sample.py", "evaluate.py"]
 
@@ -22,6 +24,7 @@ class Settings:
     save: bool | str = False  # where
     optimizer: Literal["muon", "adamw"] = "muon"  # which
     start: list[str] = field(default_factory=list)  # prompts
+    out_dir: PathStr = "out"  # a folder
 
     REPLACED: ClassVar[dict[str, str]] = {"max_tokens": "--max_iters"}
 
@@ -53,6 +56,27 @@ def test_parse_flag_can_be_switched_off():
 
 def test_parse_accepts_dashes_and_scientific_notation():
     assert parse(Settings, ["--n-layer=1e1"]).n_layer == 10
+
+
+@pytest.mark.parametrize("arguments", [["--out_dir=~/x"], ["--out_dir", "~/x"]])
+def test_parse_replaces_a_leading_tilde_in_paths(arguments):
+    assert parse(Settings, arguments).out_dir == str(Path.home() / "x")
+
+
+def test_parse_keeps_a_tilde_in_other_texts():
+    assert parse(Settings, ["--start=~/x"]).start == ["~/x"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="quoting of a POSIX shell")
+@pytest.mark.parametrize("path", ["out/novel", "out/我的 书", "it's"])
+def test_quote_gives_a_word_that_the_shell_reads_as_the_path(path):
+    assert subprocess.run(f"printf %s {quote(path)}", shell=True, capture_output=True, text=True).stdout == path
+
+
+def test_config_file_that_is_not_utf8_is_called_that(tmp_path):
+    (tmp_path / "a.py").write_bytes('out_dir = "书"'.encode("gb18030"))
+    with pytest.raises(UserError, match="a.py is not UTF-8"):
+        parse(Settings, [str(tmp_path / "a.py")])
 
 
 def test_parse_other_words_are_inputs():
@@ -203,6 +227,20 @@ def test_help_imports_neither_torch_nor_numpy(name):
 
 
 # -- the scripts -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "script, name, replacement",
+    [
+        ("train", "eval_iters", "--eval_windows"),
+        ("train", "dataset", "--data_dir"),
+        ("train", "lr", "--learning_rate"),
+        ("sample", "nsamples", "--num_samples"),
+    ],
+)
+def test_names_of_nanogpt_and_gpt2_chinese_get_the_new_name(script, name, replacement):
+    with pytest.raises(UserError, match=f"use {replacement}"):
+        parse(importlib.import_module(script).Settings, [f"--{name}=1"])
 
 
 @pytest.mark.parametrize("name", ["config/novel.py", "config/laptop.py", "config/original.py"])

@@ -35,12 +35,15 @@ def test_folder_lock_names_the_process_that_holds_it(holder, tmp_path):
 def test_folder_lock_ends_with_its_process(holder, tmp_path):
     holder.kill()
     holder.wait()
-    FolderLock(tmp_path).release()
+    with FolderLock(tmp_path):
+        pass
 
 
 def test_folder_lock_can_be_taken_again_after_release(tmp_path):
-    FolderLock(tmp_path).release()
-    FolderLock(tmp_path).release()
+    with FolderLock(tmp_path):
+        pass
+    with FolderLock(tmp_path):
+        pass
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")

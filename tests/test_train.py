@@ -15,6 +15,7 @@ import train
 from configurator import UserError, parse
 from dataset import Corpus
 from training.runlog import read_metrics
+from training.trainer_state import load_state
 
 RUN = [*TINY, "--max_iters=60", "--eval_interval=10", "--dropout=0.1"]
 
@@ -154,7 +155,7 @@ def test_resume_after_a_signal_continues_to_the_bit(whole, workplace, number):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_resume_after_twenty_kills_continues_to_the_bit(workplace):
     """A checkpoint at every step, so that many kills come while saving; dropout on; old checkpoints are deleted."""
-    often = [*RUN, "--max_iters=30", "--eval_interval=1", "--block_size=8"]
+    often = [*RUN, "--max_iters=20", "--eval_interval=1", "--block_size=8"]
     script("train.py", *often, "--out_dir=out/calm", cwd=workplace)
     done = script("tests/kill_training.py", 1, 20, *often, "--out_dir=out/kills", cwd=workplace)
     assert int(done.stdout.split("killed ")[-1].split()[0]) >= 18, "the kills came before the end of the run"
@@ -166,7 +167,7 @@ def test_resume_after_twenty_kills_continues_to_the_bit(workplace):
     for state in states:
         del state["seconds"], state["settings"]
     assert equal(*states)
-    assert curve(kills, "val_loss") == curve(calm, "val_loss") and len(curve(calm, "val_loss")) == 30
+    assert curve(kills, "val_loss") == curve(calm, "val_loss") and len(curve(calm, "val_loss")) == 20
     assert not list(kills.glob(".ckpt*")), "temporary folders of killed processes are deleted"
 
 
@@ -179,18 +180,19 @@ def equal(a, b) -> bool:
     return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
 
 
-def test_resume_reads_the_state_format_of_before(whole, workplace):
+def test_load_state_reads_the_format_of_before(whole, tmp_path):
     """Format 2 has other names for two fields."""
-    run = workplace / "out/format-2"
-    shutil.copytree(whole, run)
-    last = checkpoint.checkpoints(run)[-1]
-    state = checkpoint.load_trainer_state(last)
-    state |= {"format": 2, "windows": state.pop("windows_seen"), "since_best": state.pop("evals_since_best")}
-    torch.save(state, last / "trainer_state.pt")
-    longer = [*RUN, "--max_iters=70", "--resume"]
-    for copy in (run, shutil.copytree(whole, workplace / "out/format-3")):
-        script("train.py", *longer, f"--out_dir={copy}", cwd=workplace)
-    assert weights(run) == weights(workplace / "out/format-3")
+    state, saved = load_state(checkpoint.checkpoints(whole)[-1])
+    old = {**saved, "format": 2, "windows": saved["windows_seen"], "since_best": saved["evals_since_best"]}
+    del old["windows_seen"], old["evals_since_best"]
+    torch.save(old, tmp_path / "trainer_state.pt")
+    assert load_state(tmp_path)[0] == state and state.step == 60 and state.windows_seen == 480
+
+
+def test_load_state_refuses_an_unknown_format(tmp_path):
+    torch.save({"format": 99}, tmp_path / "trainer_state.pt")
+    with pytest.raises(UserError, match="another version.*--init_from"):
+        load_state(tmp_path)
 
 
 def test_resume_of_a_finished_run_changes_nothing(whole, workplace):
@@ -206,6 +208,20 @@ def test_resume_uses_and_logs_changed_settings(whole, workplace):
     out = script("train.py", *changed, "--out_dir=out/longer", "--resume", cwd=workplace).stdout
     assert "now max_iters 60 -> 70" in out and "now learning_rate 0.003 -> 0.001" in out
     assert max(losses(workplace / "out/longer")) == 70
+
+
+def test_resume_on_another_machine_continues_and_says_what_changed(whole, workplace):
+    run = workplace / "out/moved"
+    shutil.copytree(whole, run)
+    moved = [*RUN, "--max_iters=65", "--dtype=float32", "--resume", f"--out_dir={run}"]
+    last = checkpoint.checkpoints(run)[-1]
+    saved = checkpoint.load_trainer_state(last)
+    torch.save(
+        {**saved, "machine": {**saved["machine"], "device": "NVIDIA GeForce RTX 4060"}}, last / "trainer_state.pt"
+    )
+    out = script("train.py", *moved, cwd=workplace).stdout
+    assert "the machine has changed (device NVIDIA GeForce RTX 4060 -> cpu with 1 threads" in out
+    assert "done (max_iters): 65 steps" in out
 
 
 def test_resume_refuses_another_text(whole, workplace):

@@ -1,0 +1,249 @@
+"""
+Write a model as one GGUF file, for llama.cpp and the programs built on it: Ollama, LM Studio, KoboldCpp.
+
+    python export.py                                      the newest run under out/ -> NAME.gguf
+    python export.py --model=out/novel --save=novel.gguf --quantize=f16
+
+The file holds weights, vocabulary and recommended sampling. A Modelfile for Ollama is written next to it.
+Needs the package gguf (pip install gguf). docs/export.md says how to open the file.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from configurator import PathStr, UserError, configure, quote, run
+
+
+@dataclass
+class Settings:
+    model: PathStr = ""  # a run, a checkpoint, or a transformers GPT-2 folder; empty: the newest run under out/
+    save: PathStr = ""  # the .gguf file to write, or a folder for it; empty: NAME.gguf in this folder
+    quantize: Literal["f32", "f16", "bf16", "q8_0"] = "q8_0"  # precision of the weights: 32, 16, 16 or 8.5 bits
+    overwrite: bool = False  # replace files that exist
+
+
+settings = configure(Settings) if __name__ == "__main__" else None  # before the heavy imports: --help answers at once
+
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+import checkpoint
+from dataset import fsync, write_atomic
+from model import GPT
+from tokenizer import SPECIALS, Tokenizer
+
+try:
+    import gguf
+except ImportError:  # an optional package
+    gguf = None
+
+# What sample.py does by default: the name in GGUF, the name in a Modelfile, the value.
+SAMPLING = (
+    ("temp", "temperature", 0.8),
+    ("top_k", "top_k", 0),
+    ("top_p", "top_p", 0.95),
+    ("min_p", "min_p", 0.0),
+    ("penalty_repeat", "repeat_penalty", 1.0),
+)
+ORDER = "penalties;dry;temperature;top_k;top_p;min_p;xtc"  # sample.py's; llama.cpp's default has the temperature last
+CONTINUE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+"""The chat template: programs that only chat continue the text of all messages."""
+
+
+def main(s: Settings) -> None:
+    if gguf is None:
+        raise UserError("export.py needs the package gguf: pip install gguf")
+    folder = checkpoint.find_checkpoint(s.model or checkpoint.newest_run(Path("out")))
+    path, modelfile = output_files(s.save, model_name(folder), s.overwrite)
+    tokenizer, model = load(folder)
+    tensors = convert(model, tokenizer.vocab_size, s.quantize)
+    write_gguf(path, folder, model, tokenizer, tensors, s.quantize)
+    length = max(1, model.config.block_size // 2)  # leaves half of the context window for the prompt
+    write_atomic(modelfile, ollama_modelfile(path.name, model.config.block_size, length).encode())
+    print(f"read       {folder.as_posix()}")
+    print_written(path, tensors, s.quantize)
+    print_how_to_open(quote(str(path)), quote(str(modelfile)), length)
+
+
+def model_name(folder: Path) -> str:
+    """The name of a run, or of another model's folder."""
+    folder = folder.resolve()
+    return folder.parent.name if re.fullmatch(r"ckpt-\d+", folder.name) else folder.name
+
+
+def output_files(save: str, name: str, overwrite: bool) -> tuple[Path, Path]:
+    """The GGUF file and the Modelfile to write. Raises UserError for a bad name, and for a file that exists."""
+    path = Path(save or ".")
+    path = path / f"{name}.gguf" if path.is_dir() else path
+    if path.suffix != ".gguf":
+        raise UserError(f"--save={save}: a name that ends in .gguf, or a folder that exists, is needed")
+    modelfile = path.with_suffix(".Modelfile")
+    for file in (path, modelfile):
+        if file.exists() and not overwrite:
+            raise UserError(f"{file} exists already. Replace it: --overwrite. Write another: --save=NAME.gguf")
+    return path, modelfile
+
+
+def load(folder: Path) -> tuple[Tokenizer, GPT]:
+    """A checkpoint's tokenizer and model. Raises UserError for a vocabulary that llama.cpp cannot use."""
+    tokenizer = checkpoint.load_tokenizer(folder)
+    if not tokenizer.native:
+        raise UserError(
+            f"{folder} has a BERT vocabulary and cannot be exported: with those, llama.cpp puts a space before every"
+            " character and drops line breaks.\nPrepare the text with --vocab=auto and train a model on that."
+        )
+    model = checkpoint.load_pretrained(folder)
+    if model.config.vocab_size < tokenizer.vocab_size:
+        raise UserError(
+            f"{folder}: the vocabulary has {tokenizer.vocab_size:,} tokens, the model {model.config.vocab_size:,}"
+        )
+    return tokenizer, model
+
+
+# -- the weights -----------------------------------------------------------------------------------------------------
+
+
+def convert(model: GPT, vocab_size: int, quantize: str) -> dict[str, tuple]:
+    """The weights under llama.cpp's names: name -> (array, GGML type), an array of bytes for bf16 and q8_0.
+
+    Matrices are (out, in), as in llama.cpp's own conversion of GPT-2. Vectors and position embeddings are always f32.
+    Rows that blocks of 32 do not fill cannot be q8_0 and become f16. The embedding is cut to vocab_size rows; the head
+    is tied to it and not written.
+    """
+    types = gguf.GGMLQuantizationType
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.GPT2, model.config.n_layer)
+    tensors = {}
+    for gpt2_name, parameter in model.named_parameters():
+        name, w = names.get_name(gpt2_name, try_suffixes=(".weight", ".bias")), parameter.detach()
+        w = w[:vocab_size] if name == "token_embd.weight" else w
+        kind = types.F32 if w.dim() == 1 or name == "position_embd.weight" else types[quantize.upper()]
+        if kind == types.Q8_0 and w.shape[-1] % 32:
+            kind = types.F16
+        tensors[name] = gguf.quants.quantize(np.ascontiguousarray(w.numpy()), kind), kind
+    return tensors
+
+
+# -- the file --------------------------------------------------------------------------------------------------------
+
+
+def write_gguf(path: Path, folder: Path, model: GPT, tokenizer: Tokenizer, tensors: dict, quantize: str) -> None:
+    """Write the file under a temporary name, sync it, rename it.
+
+    Raises UserError when it cannot be written. After any error, and after Ctrl-C, no temporary file is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(f"{path}.writing")
+    writer = gguf.GGUFWriter(temporary, "gpt2")
+    try:
+        add_description(writer, folder, model, quantize)
+        add_vocabulary(writer, tokenizer)
+        writer.add_sampling_sequence(ORDER)
+        for key, _, value in SAMPLING:
+            getattr(writer, f"add_sampling_{key}")(value)
+        for tensor_name, (array, kind) in tensors.items():
+            writer.add_tensor(tensor_name, array, raw_dtype=kind)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        fsync(temporary)
+        os.replace(temporary, path)
+    except BaseException as error:
+        with suppress(OSError):  # a full disk, again
+            writer.close()  # Windows cannot delete an open file
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # numpy gives no reason when the disk is full
+            raise UserError(f"cannot write {path}: {error.strerror or 'the disk is full, perhaps'}") from None
+        raise
+
+
+def add_description(writer, folder: Path, model: GPT, quantize: str) -> None:
+    """The name, the shape and what is known of the training: step, losses, the name of the text's folder."""
+    writer.add_type("model")
+    writer.add_name(model_name(folder))
+    writer.add_size_label(gguf.size_label(model.num_params(), 0, 0, 0))
+    writer.add_file_type(gguf.LlamaFileType[f"{'ALL' if quantize == 'f32' else 'MOSTLY'}_{quantize.upper()}"])
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    writer.add_context_length(model.config.block_size)
+    writer.add_embedding_length(model.config.n_embd)
+    writer.add_feed_forward_length(4 * model.config.n_embd)
+    writer.add_block_count(model.config.n_layer)
+    writer.add_head_count(model.config.n_head)
+    writer.add_layer_norm_eps(1e-5)
+    facts = checkpoint.read_metadata(folder)
+    facts["data_dir"] = Path(str(facts.get("data_dir", ""))).name  # not where it is on this machine
+    add = {int: writer.add_int64, float: writer.add_float64, str: writer.add_string}
+    for key, value in facts.items():
+        if type(value) in add and value != "":
+            add[type(value)](f"training.{key}", value)
+
+
+def add_vocabulary(writer, tokenizer: Tokenizer) -> None:
+    """The vocabulary for llama.cpp's SentencePiece tokenizer with byte fallback (tokenizer model "llama").
+
+    That one merges two neighbours where they are a token together. Here no token has two characters, so a character
+    stays a token, and one that has no token becomes its UTF-8 bytes: the ids are Tokenizer's, whatever the scores.
+    """
+    tokens, types = zip(*(gguf_token(token, tokenizer) for token in tokenizer.tokens))
+    writer.add_tokenizer_model("llama")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(tokens)
+    writer.add_token_types(types)
+    writer.add_token_scores([0.0] * len(tokens))
+    writer.add_bos_token_id(tokenizer.cls)  # starts a chapter
+    writer.add_eos_token_id(tokenizer.cls)  # the chapter before it has ended
+    writer.add_unk_token_id(tokenizer.unk)
+    writer.add_pad_token_id(tokenizer.token_to_id("[PAD]"))
+    writer.add_add_bos_token(False)
+    writer.add_add_eos_token(False)
+    writer.add_add_space_prefix(False)
+    writer.add_array("tokenizer.ggml.suppress_tokens", sorted(tokenizer.never_generated.tolist()))
+    writer.add_chat_template(CONTINUE)
+
+
+def gguf_token(token: str, tokenizer: Tokenizer) -> tuple[str, int]:
+    """A token's text and type in the file.
+
+    SentencePiece writes a space as "▁" (U+2581) and prints that as a space. User-defined tokens are found before that
+    and printed as they are: so are both characters. A vocabulary without the space has the byte for it.
+    """
+    types = gguf.TokenType
+    if token in SPECIALS:
+        return ("\n", types.NORMAL) if token == "[SEP]" else (token, types.CONTROL)
+    if token in (" ", "▁") or (token == "<0x20>" and " " not in tokenizer.tokens):
+        return token.replace("<0x20>", " "), types.USER_DEFINED
+    return token, types.BYTE if len(token) > 1 else types.NORMAL
+
+
+def ollama_modelfile(file_name: str, block_size: int, length: int) -> str:
+    """What `ollama create` reads. length: how many tokens to write at most."""
+    numbers = [*((name, value) for _, name, value in SAMPLING), ("num_ctx", block_size), ("num_predict", length)]
+    lines = [
+        f"FROM ./{file_name}",
+        "# The model continues the prompt; it does not chat.",
+        'TEMPLATE "{{ .Prompt }}"',
+        *(f"PARAMETER {name} {value}" for name, value in numbers),
+        'PARAMETER stop "[CLS]"',
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def print_written(path: Path, tensors: dict, quantize: str) -> None:
+    print(f"wrote      {path.as_posix()}: {path.stat().st_size / 1e6:,.1f} MB, {len(tensors)} tensors, {quantize}")
+    f16 = sum(kind == gguf.GGMLQuantizationType.F16 for _, kind in tensors.values()) if quantize == "q8_0" else 0
+    if f16:
+        print(f"           {f16} of them in f16: the length of their rows is not a multiple of 32")
+
+
+def print_how_to_open(file: str, modelfile: str, length: int) -> None:
+    print(f'llama.cpp  llama-completion -m {file} -no-cnv -n {length} -p "YOUR TEXT"')
+    print(f'Ollama     ollama create my-novel -f {modelfile}, then: ollama run my-novel "YOUR TEXT"')
+    print(f"LM Studio  lms import --copy {file}")
+
+
+if __name__ == "__main__":
+    run(main, settings)

@@ -1,0 +1,39 @@
+import json
+import warnings
+
+from training import runlog
+from training.runlog import RunLog, plot_losses, read_metrics
+
+METRICS = [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.0}, {"step": 2, "val_loss": 2.5, "bits_per_char": 4.0}]
+
+
+def test_plot_of_a_run_with_a_chinese_name_draws_no_missing_glyphs(tmp_path, monkeypatch):
+    """Without a Chinese font the name is left out: matplotlib would warn and draw boxes."""
+    monkeypatch.setattr(runlog, "CHINESE_FONTS", ())
+    folder = tmp_path / "我的书"
+    folder.mkdir()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plot_losses(METRICS, folder / "loss.png")
+    assert (folder / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_run_log_resumed_drops_metrics_after_the_first_step(tmp_path):
+    log = RunLog(tmp_path)
+    for step in (1, 2, 3):
+        log.log_metrics(step, loss=float(step))
+    log.close()
+    RunLog(tmp_path, first_step=2).close()
+    assert [m["step"] for m in read_metrics(tmp_path)] == [1, 2]
+
+
+def test_run_log_writes_null_for_numbers_that_json_lacks(tmp_path):
+    log = RunLog(tmp_path)
+    log.log_metrics(1, loss=float("nan"))
+    log.close()
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 1, "loss": None}
+
+
+def test_read_metrics_leaves_out_a_last_line_that_was_cut(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"st')
+    assert read_metrics(tmp_path) == [{"step": 1}]
