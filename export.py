@@ -174,10 +174,10 @@ def add_description(writer, folder: Path, model: GPT, quantize: str) -> None:
     writer.add_block_count(model.config.n_layer)
     writer.add_head_count(model.config.n_head)
     writer.add_layer_norm_eps(1e-5)
-    facts = checkpoint.read_metadata(folder)
-    facts["data_dir"] = Path(str(facts.get("data_dir", ""))).name  # not where it is on this machine
+    training = checkpoint.read_metadata(folder)
+    training["data_dir"] = Path(str(training.get("data_dir", ""))).name  # without the folders of this machine
     add = {int: writer.add_int64, float: writer.add_float64, str: writer.add_string}
-    for key, value in facts.items():
+    for key, value in training.items():
         if type(value) in add and value != "":
             add[type(value)](f"training.{key}", value)
 
@@ -185,7 +185,7 @@ def add_description(writer, folder: Path, model: GPT, quantize: str) -> None:
 def add_vocabulary(writer, tokenizer: Tokenizer) -> None:
     """The vocabulary for llama.cpp's SentencePiece tokenizer with byte fallback (tokenizer model "llama").
 
-    That one merges two neighbours where they are a token together. Here no token has two characters, so a character
+    It merges two neighbours that form a token. Here no token has two characters, so a character
     stays a token, and one that has no token becomes its UTF-8 bytes: the ids are Tokenizer's, whatever the scores.
     """
     tokens, types = zip(*(gguf_token(token, tokenizer) for token in tokenizer.tokens))

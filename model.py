@@ -259,8 +259,8 @@ class GPT(nn.Module):
         idx: (B, T) prompts. Shorter rows are padded on the right with -1. Until the longest prompt is read, its own
         ids are yielded for its row, while shorter rows are generated already.
         temperature=0 chooses the most likely token. The other filters are those of `filter_logits`.
-        constraint: (allowed (S, V) bool, next_state (S, V) integers). A row in state s generates only ids in allowed[s],
-        then goes to next_state[s, id]. The first state is 0.
+        constraint: (allowed (S, V) bool, next_state (S, V) int). A row in state s generates only ids of allowed[s] and
+        goes to next_state[s, id]. The first state is 0.
         seed: 0 or more; row i uses the random numbers of (seed, first_row + i), so a text does not depend on the batch.
 
         When the context window is full, it slides by half a block, so the cost per token stays constant.

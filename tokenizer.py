@@ -280,7 +280,7 @@ def is_generated(character: str) -> bool:
 def utf8_states() -> list[dict[int, int]]:
     """The UTF-8 spellings of all characters that `is_generated` as a state machine: per state, byte -> next state.
 
-    State 0 is between two characters. Equal states are merged: a state is told by where each continuation byte leads.
+    State 0 is between two characters. Equal states are merged: what defines a state is where each byte leads.
     """
     characters = np.zeros(5 * 2**18, dtype=bool)  # by code point, up to the last that 4 bytes could spell
     assigned = (*range(0x40000), *range(0xE0000, 0xE1000))  # the other planes have no assigned characters
