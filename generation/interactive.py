@@ -1,7 +1,9 @@
 """Write a story with the model in the terminal: generate, add text, undo, retry, save."""
 
 import json
+import os
 import sys
+import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -33,7 +35,7 @@ def story_file(save: bool | str) -> str:
 
     Raises UserError when the named file exists: it may hold another story.
     """
-    if isinstance(save, str):
+    if isinstance(save, str) and save:
         if Path(save).exists():
             raise UserError(f"{save} exists already; choose another name")
         return save
@@ -41,6 +43,26 @@ def story_file(save: bool | str) -> str:
     while Path(name := f"story-{number}.txt" if number > 1 else "story.txt").exists():
         number += 1
     return name
+
+
+def read_pasted(prompt: str) -> str:
+    """Read a line. On a terminal, lines that were pasted after it are added, so that they are one segment."""
+    lines = [input(prompt)]
+    while sys.stdin.isatty() and input_is_waiting():
+        lines.append(input())
+    return "\n".join(lines)
+
+
+def input_is_waiting() -> bool:
+    """Has the terminal more input? Lines that are typed by hand come more slowly than the 0.05 s of waiting."""
+    if os.name == "nt":
+        import msvcrt
+
+        time.sleep(0.05)
+        return msvcrt.kbhit()
+    import select
+
+    return bool(select.select([sys.stdin], [], [], 0.05)[0])
 
 
 class InteractiveSession:
@@ -76,7 +98,7 @@ class InteractiveSession:
         print(self.text, end="", flush=True)
         while True:
             try:
-                line = input("\n> ")
+                line = read_pasted("\n> ")
             except (EOFError, KeyboardInterrupt):
                 print()
                 break
@@ -180,5 +202,5 @@ class InteractiveSession:
             metadata = {"seed": self.file.seed, "model": self.file.model.as_posix(), "settings": settings}
             text = json.dumps({"prompt": self.prompt, "text": self.text, **metadata}, ensure_ascii=False) + "\n"
         with name_file(path):
-            write_atomic(path, text.encode())
+            write_atomic(os.path.realpath(path), text.encode())  # a link stays a link
         self.own_files.add(path)

@@ -9,6 +9,7 @@ from generation.compiled import CompiledDecoder
 from generation.linear import Int8Linear
 from generation.optimize import optimize_for_inference
 from machine import compile_error
+from model import slide_window
 
 CPU = torch.device("cpu")
 
@@ -59,6 +60,16 @@ def test_compiled_decoder_is_nearer_to_float64_than_the_plain_step(four_weights_
 def rounded(layer: Int8Linear, columns: int) -> torch.Tensor:
     """The weights of an Int8Linear, in float64."""
     return (layer.weight.double() * layer.scale.double()[:, None])[:, :columns]
+
+
+def test_compiled_decoder_gives_the_plain_logits_after_a_prompt_and_a_slide_of_the_window():
+    model = int8_model(compile=True)
+    ids, caches, start = random_ids(1, 90), [d.new_cache(1, 48) for d in (model.decoder, model)], 0
+    for t in range(20, 90):
+        with torch.inference_mode():
+            got, expected = (d.next_logits(ids[:, start:t], c) for d, c in zip((model.decoder, model), caches))
+        assert (got - expected).norm() < 0.03 * expected.norm(), t
+        start = [slide_window(cache, t, 48) for cache in caches][0]
 
 
 def test_compiled_decoder_works_outside_inference_mode_until_the_window_is_full():

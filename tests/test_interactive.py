@@ -1,10 +1,14 @@
 """The interactive session, through sample.py."""
 
+import errno
 import json
+import os
 import re
+import subprocess
+import sys
 
 import pytest
-from conftest import script
+from conftest import ENVIRONMENT, ROOT, script
 
 import sample
 from configurator import UserError
@@ -126,6 +130,30 @@ def test_story_file_default_is_the_next_free_name(tmp_path, monkeypatch):
     assert names == ["story.txt", "story-2.txt", "story-3.txt"]
 
 
+def test_story_file_without_a_name_is_the_default(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert interactive.story_file("") == interactive.story_file(False) == "story.txt"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links")
+def test_session_writes_the_file_that_a_link_names(session, tmp_path):
+    (tmp_path / "s.txt").symlink_to("target.txt")
+    session()
+    assert (tmp_path / "s.txt").is_symlink()
+    assert (tmp_path / "target.txt").read_text(encoding="utf-8") == "却说老道\n"
+
+
+def test_session_continues_at_a_full_disk_and_fails_at_the_end(session, monkeypatch, capsys):
+    def full_disk(path, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(interactive, "write_atomic", full_disk)
+    with pytest.raises(OSError) as failed:
+        session("")
+    assert failed.value.filename == "s.txt"
+    assert capsys.readouterr().err.count("cannot write s.txt: No space left on device") == 1
+
+
 def test_session_keeps_the_words_that_were_typed(tmp_path, monkeypatch, bert_folder):
     """A BERT vocabulary lower-cases and splits them."""
     script(
@@ -174,3 +202,25 @@ def test_session_has_saved_the_turns_before_a_bug(session, tmp_path, monkeypatch
         session("却说白狐", "却说阿青", start="却说")
     kept = (tmp_path / "s.txt").read_text(encoding="utf-8")
     assert kept.startswith("却说却说白狐") and "阿青" not in kept.rpartition("白狐")[2]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")
+def test_session_on_a_terminal_takes_pasted_lines_as_one_segment(workplace, tmp_path):
+    import pty
+
+    arguments = ["--model=out/tiny", "--interactive", "--seed=3", "--max_new_tokens=5", "--device=cpu"]
+    command = [sys.executable, str(ROOT / "sample.py"), *arguments, f"--save={tmp_path / 's.txt'}", "--start=阿青"]
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(command, cwd=workplace, env=ENVIRONMENT, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    while b"> " not in shown:
+        shown += os.read(ours, 1000)
+    os.write(ours, "却说白狐\n且说老道\n".encode())
+    while not (tmp_path / "s.txt").exists():
+        os.read(ours, 1000)
+    os.write(ours, b"/quit\n")
+    process.wait(timeout=60)
+    os.close(ours)
+    text = (tmp_path / "s.txt").read_text(encoding="utf-8")
+    assert text.startswith("阿青却说白狐\n且说老道") and len(text) <= len("阿青却说白狐\n且说老道") + 7
