@@ -1,10 +1,10 @@
 """
-Write a model as one GGUF file, for llama.cpp and the programs built on it: Ollama, LM Studio, KoboldCpp.
+Write a model as one GGUF file, for llama.cpp and what is built on it: Ollama, LM Studio, KoboldCpp.
 
     python export.py                                      the newest run under out/ -> NAME.gguf
     python export.py --model=out/novel --save=novel.gguf --quantize=f16
 
-The file holds weights, vocabulary and recommended sampling. A Modelfile for Ollama is written next to it.
+The file holds weights, vocabulary and recommended sampling. A Modelfile for Ollama is written, too.
 Needs the package gguf (pip install gguf). docs/export.md says how to open the file.
 """
 

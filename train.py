@@ -7,8 +7,8 @@ Train a GPT on a prepared text.
     python train.py config/novel.py --resume           continue from the newest checkpoint
     torchrun --standalone --nproc_per_node=2 train.py config/novel.py
 
-Ctrl-C saves and stops. The run's folder holds checkpoints (which transformers opens), log.txt, metrics.jsonl,
-loss.png, samples/ and tensorboard/ (tensorboard --logdir out).
+Ctrl-C saves and stops. The run's folder holds checkpoints (which transformers opens), log.txt,
+metrics.jsonl, loss.png, samples/ and tensorboard/ (tensorboard --logdir out).
 """
 
 import math
