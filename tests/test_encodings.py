@@ -1,16 +1,29 @@
+import random
+
 import pytest
 from conftest import story
 
 from configurator import UserError
-from text.encodings import check_encoding, detect_encoding
+from text.encodings import Decoder, NotText, check_encoding, detect_encoding, superset
 
 TRADITIONAL = (
     "第一回　風雪夜歸人\n卻說這日天色已晚，那書生行至渡口，見無人過來，便對船家道：「此去還有多少路程？」"
     "船家笑道：「客官且慢，雪大得很。」\n"
 ) * 20
-TEXTS = {"book": story(), "traditional": TRADITIONAL, "short": "他说：“去罢。”", "tiny": "第一章"}
-SUPERSETS = {"gbk": "gb18030", "big5": "big5hkscs"}  # the superset is detected
-ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "gb18030", "gbk", "big5"]
+TEXTS = {
+    "book": story(),
+    "traditional": TRADITIONAL,
+    "short": "他说：“去罢。”",
+    "tiny": "第一章",
+    "rare": "青螭吐焰",
+    "rare, traditional": "雲騰鶴駕",
+    "a start": "韩立见此，便大笑起来",
+    "modern": "手机屏幕亮了",
+    "dialogue": "「這個要三百€。」",
+}
+SUPERSETS = {"gbk": "gb18030", "gb2312": "gb18030", "big5": "cp950"}  # the superset is detected
+UTF_16 = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")  # without a mark, for texts that are not very short
+ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-32", "gb18030", "gbk", "gb2312", "big5", "cp950"]
 
 
 def encodable(text: str, encoding: str) -> bool:
@@ -19,29 +32,176 @@ def encodable(text: str, encoding: str) -> bool:
 
 @pytest.mark.parametrize(
     "name, encoding",
-    [(name, encoding) for name, text in TEXTS.items() for encoding in ENCODINGS if encodable(text, encoding)],
+    [(name, encoding) for name, text in TEXTS.items() for encoding in ENCODINGS if encodable(text, encoding)]
+    + [(name, encoding) for name in ("book", "traditional", "short") for encoding in UTF_16],
 )
 def test_detect_encoding_recognises(name, encoding):
     data = TEXTS[name].encode(encoding)
-    found = detect_encoding(data, whole=True)
+    found = detect_encoding(data)
     assert found == SUPERSETS.get(encoding, encoding)
     assert data.decode(found) == TEXTS[name]
 
 
 @pytest.mark.parametrize("data", [b"Chapter 1\nIt was late.", b""])
 def test_detect_encoding_takes_ascii_for_utf8(data):
-    assert detect_encoding(data, whole=True) == "utf-8"
+    assert detect_encoding(data) == "utf-8"
 
 
-def test_detect_encoding_accepts_a_character_cut_at_the_end_of_a_part():
-    assert detect_encoding("却说".encode()[:-1], whole=False) == "utf-8"
+@pytest.mark.parametrize("encoding", ["utf-8", "gb18030", "cp950", "utf-16-le"])
+def test_detect_encoding_accepts_a_character_cut_at_the_end(encoding):
+    assert detect_encoding(("却說" * 20).encode(encoding, "ignore")[:-1]) == encoding
 
 
-def test_detect_encoding_gives_the_wanted_one():
-    assert detect_encoding(b"abc", wanted="big5") == "big5"
+@pytest.mark.parametrize("encoding", ["gb18030", "cp950", "utf-8", "utf-16-le"])
+@pytest.mark.parametrize("bad", [b"\xff\xff", b"\x80", b"\xf8\xf8\xf8\xff"])
+def test_detect_encoding_is_not_misled_by_bad_bytes(encoding, bad):
+    part = TRADITIONAL[:300].encode(encoding)
+    assert detect_encoding(part + bad + part) == encoding
+
+
+@pytest.mark.parametrize("data", [b"It was late.\xff\xff He went.", b"late \x81 late"])
+def test_detect_encoding_takes_ascii_with_bad_bytes_for_utf8(data):
+    assert detect_encoding(data) == "utf-8"
+
+
+def test_detect_encoding_looks_behind_a_long_beginning_in_ascii():
+    assert detect_encoding(b"=" * 2**18 + TEXTS["book"].encode("gb18030")) == "gb18030"
+
+
+def test_utf8_mark_before_gbk_is_left_out():
+    data = b"\xef\xbb\xbf" + TEXTS["book"].encode("gbk")
+    assert decode(data, detect_encoding(data), size=10**6) == (TEXTS["book"], [])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "gb18030"])
+def test_detect_encoding_looks_past_zeros_at_the_end(encoding):
+    assert detect_encoding(TEXTS["book"].encode(encoding) + b"\0" * 4096) == encoding
+
+
+@pytest.mark.parametrize("text", ["目录", "联通"])
+def test_detect_encoding_takes_gbk_that_is_valid_utf8_for_gbk(text):
+    assert detect_encoding(text.encode("gbk")) == "gb18030"
+
+
+@pytest.mark.parametrize("text", ["café", "été", "Привет, мир", "à côté"])
+def test_detect_encoding_takes_short_utf8_of_other_scripts_for_utf8(text):
+    assert detect_encoding(text.encode()) == "utf-8"
+
+
+FOREIGN = {
+    "euc_jp": "吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。",
+    "cp932": "何でも薄暗いじめじめした所でニャーニャー泣いていた事だけは記憶している。",
+    "cp949": "그는 문을 열고 밖으로 나갔다. 하늘은 맑았고 바람은 차가웠다.",
+    "cp1251": "Он вышел из дома и пошёл по дороге. Небо было ясное, дул ветер.",
+    "koi8_r": "Она вышла из дома и пошла по дороге. Небо было ясное, дул ветер.",
+    "cp1253": "Ο γέρος ψαράς ζούσε με τη γυναίκα του κοντά στη θάλασσα.",
+    "cp874": "กาลครั้งหนึ่งนานมาแล้ว มีชายชราคนหนึ่งอาศัยอยู่ในป่า",
+}
+
+
+@pytest.mark.parametrize("encoding", FOREIGN)
+def test_detect_encoding_refuses_another_language_with_its_likely_encoding(encoding):
+    with pytest.raises(NotText, match=f"--encoding={encoding}"):
+        detect_encoding(FOREIGN[encoding].encode(encoding))
+
+
+@pytest.mark.parametrize("encoding", FOREIGN)
+def test_detect_encoding_takes_another_language_that_is_declared(encoding):
+    assert detect_encoding(FOREIGN[encoding].encode(encoding), declared=encoding) == encoding
+
+
+@pytest.mark.parametrize(
+    "text", ["“It’s late,” he said — and left.", "Nous étions à l’étude, quand le Proviseur entra"]
+)
+def test_detect_encoding_takes_latin_text_for_windows(text):
+    assert detect_encoding(text.encode("cp1252")) == "cp1252"
+
+
+@pytest.mark.parametrize("size", [100, 1000, 40_000])
+def test_detect_encoding_refuses_random_bytes(size):
+    with pytest.raises(NotText, match="no likely text"):
+        detect_encoding(random.Random(0).randbytes(size))
+
+
+@pytest.mark.parametrize("declared", ["gb18030", "cp1252", "euc_jp"])
+def test_detect_encoding_goes_by_the_evidence_against_a_declaration(declared):
+    assert detect_encoding(TEXTS["traditional"].encode("cp950"), declared) == "cp950"
 
 
 @pytest.mark.parametrize("name", ["klingon", "hex", "\0"])
 def test_check_encoding_names_one_that_does_not_exist(name):
     with pytest.raises(UserError, match="no such encoding"):
         check_encoding(name)
+
+
+@pytest.mark.parametrize(
+    "name, expected", [("GBK", "gb18030"), ("gb2312", "gb18030"), ("big5", "cp950"), ("UTF8", "utf-8")]
+)
+def test_superset_stands_for_the_encodings_inside_it(name, expected):
+    assert superset(name) == expected
+
+
+# -- decoding ----------------------------------------------------------------------------------------------------------
+
+
+def decode(data: bytes, encoding: str, errors: str = "strict", size: int = 3):
+    decoder = Decoder(encoding, errors)
+    text = "".join(decoder.decode(data[i : i + size]) for i in range(0, len(data), size))
+    return text + decoder.decode(b"", final=True), decoder.notes()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "gb18030", "cp950", "utf-16", "utf-32"])
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_decoder_joins_characters_over_chunks(encoding, size):
+    assert decode(TRADITIONAL.encode(encoding), encoding, size=size) == (TRADITIONAL, [])
+
+
+def test_decoder_reads_the_euro_sign_of_windows_in_gbk():
+    assert decode("三百".encode("gbk") + b"\x80" + "整".encode("gbk"), "gb18030") == (
+        "三百€整",
+        ["read as €, as Windows does: 1 byte 0x80"],
+    )
+
+
+@pytest.mark.parametrize("text", ["啱嘅", "€", "碁銹裏墻恒粧嫺", "ぁ"])
+def test_decoder_reads_every_form_of_big5(text):
+    form = "cp950" if encodable(text, "cp950") else "big5hkscs"
+    assert decode(text.encode(form), "cp950") == (text, [])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "gb18030", "cp950", "utf-16-le", "utf-32-be"])
+def test_decoder_leaves_out_a_cut_last_character_and_says_so(encoding):
+    assert decode("却說你們".encode(encoding, "ignore")[:-1], encoding)[1] == [
+        "its last character was cut, and left out"
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "gb18030", "utf-16-le"])
+def test_decoder_names_the_bad_byte_and_its_line(encoding):
+    good = "却说\n此人\n".encode(encoding)
+    bad = {"utf-16-le": b"\x00\xdc"}.get(encoding, b"\xff")
+    with pytest.raises(NotText, match=rf"byte {len(good)} is not {encoding} \(line 3\).*--errors=replace.*--encoding"):
+        decode(good + bad + good, encoding)
+
+
+def test_decoder_replaces_and_counts_when_asked():
+    assert decode("却".encode() + b"\xff\xfe" + "说".encode(), "utf-8", "replace") == (
+        "却\ufffd\ufffd说",
+        ["not utf-8, and replaced by U+FFFD: 2 bytes"],
+    )
+
+
+def test_decoder_refuses_zero_bytes():
+    with pytest.raises(NotText, match="byte 3 is zero.*--errors=replace"):
+        decode("却\0说".encode(), "utf-8", size=100)
+
+
+def test_decoder_leaves_out_zero_bytes_when_asked():
+    assert decode("却\0\0说".encode(), "utf-8", "replace") == ("却说", ["left out: 2 zero bytes"])
+
+
+def test_decoders_do_not_disturb_each_other():
+    one, other = Decoder("utf-8", "replace"), Decoder("utf-8", "strict")
+    other.decode(b"a")
+    one.decode(b"a\xff")
+    assert (one.replaced, other.replaced) == (1, 0)

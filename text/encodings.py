@@ -1,19 +1,79 @@
-"""Detect the encoding of Chinese text files: UTF-8, UTF-16, GB18030 (with GBK and GB 2312), Big5."""
+"""
+Bytes -> text. Encodings are recognised by evidence, bytes that do not fit are counted.
+
+    encoding = detect_encoding(first_bytes)
+    decoder = Decoder(encoding, errors="replace")
+    text = decoder.decode(chunk) + ... + decoder.decode(b"", final=True)
+    decoder.notes()                        # what was replaced, in sentences
+
+GB18030 stands for GBK and GB 2312 too, and cp950, which is Windows' Big5, for the other forms of Big5.
+"""
 
 import codecs
+import re
+from collections import Counter
 
 from configurator import UserError
+from text import frequencies
+from text.frequencies import MIXED
 
-SAMPLE = 2**18  # bytes that are looked at
-COMMON = frozenset(
-    "的一是不了人我在有他这這个個们們中来來上大为為和国國地到以说說时時要就出会會可也你对對生能而子那得于於着著下自之年过過发發后後作里裡用道"
-    "行所然家种種事成方多经經么麼去法学學如都同现現当當没沒动動面起看定天分还還进進好小部其些主样樣理心她本前开開但因只从從想实實"
-    "曰此将將见見何无無却卻与與又令马馬兵军軍今吾乃公王老头頭把被叫问問听聽笑话話走身门門手气氣白日山水三二两兩四五十百千万萬"
-    "，。、：；！？“”‘’…—「」『』（）《》\n \u3000"
-)
-"""The most common characters of Chinese prose, simplified and traditional, with its punctuation."""
-MIN_COMMON = 0.1
-"""In Chinese prose 30 to 50 in 100 characters are COMMON. In a text read in a wrong encoding it is 5 or fewer."""
+SAMPLE = 2**18  # bytes that are checked for UTF-8
+SCORED = 2**14  # bytes that are read in each encoding
+MARKS = {  # byte order marks. UTF-32's begins with UTF-16's
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+    b"\x84\x31\x95\x33": "gb18030",
+}
+CHINESE = ("utf-8", "gb18030", "cp950", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
+FOREIGN = {  # other encodings, which must not be taken for these: the language, and how likely a character is in it
+    "euc_jp": ("Japanese", frequencies.japanese),
+    "cp932": ("Japanese", frequencies.japanese),
+    "cp949": ("Korean", frequencies.korean),
+    "cp1251": ("Cyrillic", frequencies.russian),
+    "koi8_r": ("Cyrillic", frequencies.russian),
+    "cp1253": ("Greek", frequencies.greek),
+    "cp874": ("Thai", frequencies.thai),
+    "cp1255": ("Hebrew", frequencies.hebrew),
+    "cp1256": ("Arabic", frequencies.arabic),
+}
+MODELS = {
+    **dict.fromkeys(CHINESE, frequencies.chinese),
+    **{name: model for name, (_, model) in FOREIGN.items()},
+    "cp1252": frequencies.latin,
+}
+PRIORS = {  # log likelihoods before anything is read: files are mostly Chinese, and UTF-16 mostly has a mark
+    **dict.fromkeys(("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "cp1252"), -4.0),
+    **dict.fromkeys(FOREIGN, -12.0),
+}
+MIN_FOREIGN = 6  # bytes beyond ASCII: fewer show no language
+# encodings in seven bits, and how they begin
+IN_ASCII = {"hz": b"~{", "iso2022_jp": b"\x1b$B", "iso2022_kr": b"\x1b$)C"}
+SUPERSETS = {
+    **dict.fromkeys(("gb2312", "gbk", "cp936"), "gb18030"),
+    **dict.fromkeys(("big5", "big5hkscs"), "cp950"),
+    **{"shift_jis": "cp932", "euc_kr": "cp949"},
+}
+SURELY_CHINESE = -8.5  # log likelihood of a character, on average. Chinese prose has -7.5
+MIN_MEAN = -13.5  # what is less likely is no text
+MARGIN = 12.0  # so much more likely than a declared encoding is another that is taken instead of it
+
+
+class NotText(ValueError):
+    """The encoding is not known. The message is a sentence without its beginning, the file's name."""
+
+
+def counted(n: int, noun: str) -> str:
+    """1 byte, 2 bytes"""
+    return f"{n:,} {noun}" + ("" if n == 1 else "s")
+
+
+def superset(name: str) -> str:
+    """The encoding in which files that name another are written: gb18030 for gb2312. Raises LookupError."""
+    name = codecs.lookup(name).name
+    return SUPERSETS.get(name, name)
 
 
 def check_encoding(name: str) -> None:
@@ -26,31 +86,181 @@ def check_encoding(name: str) -> None:
         raise UserError(f"--encoding={name}: there is no such encoding; try utf-8, gb18030 or big5")
 
 
-def detect_encoding(data: bytes, wanted: str = "auto", whole: bool = False) -> str:
-    """The encoding of a file, from its first bytes: `wanted`, unless that is "auto". whole: data is all of the file.
+# -- detection --------------------------------------------------------------------------------------------------------
 
-    A byte order mark decides. Then UTF-8 is tried, because text in other encodings is hardly ever valid UTF-8. GB18030,
-    Big5 and UTF-16 without a mark can often be decoded as each other, so the one wins whose text has the largest share
-    of common characters.
+
+def detect_encoding(data: bytes, declared: str = "") -> str:
+    """The encoding of a text, from its first bytes. declared: what the text itself says, true or not.
+
+    A byte order mark decides, then valid UTF-8: text in other encodings is hardly ever that. The others can often be
+    read as each other, so the one wins in which the text is the most likely one, character by character.
+    Raises NotText for bytes that are no text, and for other languages unless their encoding is declared.
     """
-    if wanted != "auto":
-        return wanted
-    for bom, name in ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")):
-        if data.startswith(bom):
+    for mark, name in MARKS.items():
+        if data.startswith(mark) and fits(data[:SCORED], name):
             return name
-    sample = data[:SAMPLE]
-    whole = whole and len(sample) == len(data)
-    if common_share(sample, "utf-8", whole) >= 0 and b"\0" not in sample:
+    data = data.removeprefix(codecs.BOM_UTF8).rstrip(b"\0")  # zeros: the end of a file that was not written
+    found = re.search(rb"[\0\x80-\xff]", data)
+    if not found:
+        sample = data[:SAMPLE]
+        return next((name for name, start in IN_ASCII.items() if start in sample and fits(sample, name)), "utf-8")
+    start = found.start() // 4 * 4  # what begins at a multiple of four is right for UTF-32 as well
+    if is_utf8(data[start : start + SAMPLE]):
         return "utf-8"
-    shares = {name: common_share(sample, name, whole) for name in ("gb18030", "big5hkscs", "utf-16-le", "utf-16-be")}
-    best = max(shares, key=shares.get)
-    return best if shares[best] > MIN_COMMON else "utf-8"
+    return likeliest(data[start : start + SCORED], declared)
 
 
-def common_share(sample: bytes, encoding: str, whole: bool) -> float:
-    """The share of COMMON characters in a sample read in an encoding; -1 where it cannot be decoded."""
+def likeliest(data: bytes, declared: str) -> str:
+    """The encoding in which the bytes are the most likely text. Raises NotText as detect_encoding does."""
+    scores = {name: likelihood(data, name) for name in CHINESE}
+    best = max(scores, key=scores.get)
+    if mean_likelihood(data, best) < SURELY_CHINESE and len(re.findall(rb"[\x80-\xff]", data)) >= MIN_FOREIGN:
+        scores |= {name: likelihood(data, name) for name in FOREIGN}
+    if is_latin(data):
+        scores["cp1252"] = likelihood(data, "cp1252")
+    best = max(scores, key=scores.get)
+    if declared and declared not in scores:
+        scores[declared] = likelihood(data, declared)
+    if declared in scores and scores[declared] > scores[best] - MARGIN:
+        return declared
+    if mean_likelihood(data, best) < MIN_MEAN or is_binary(data, best):
+        raise NotText(
+            f"its bytes are no likely text in any encoding. If they are text, name it: --encoding={best}, say"
+        )
+    if best in FOREIGN:
+        language = FOREIGN[best][0]
+        raise NotText(f"it is most likely {language} text in {best}. If that is right, add --encoding={best}")
+    return best
+
+
+def is_utf8(sample: bytes) -> bool:
+    """Is it UTF-8 beyond doubt? A few characters of two bytes each may be GBK too."""
     try:
-        text = codecs.getincrementaldecoder(encoding)().decode(sample, final=whole)
+        text = codecs.getincrementaldecoder("utf-8")().decode(sample)  # the last character may be cut
     except UnicodeDecodeError:
-        return -1.0
-    return sum(c in COMMON for c in text) / max(1, len(text))
+        return False
+    beyond_ascii = [c for c in text if c > "\x7f"][:20] if len(text) < 1000 else ["\uffff"]
+    return "\0" not in text and (len(beyond_ascii) == 20 or any(c > "\u07ff" for c in beyond_ascii))
+
+
+def fits(data: bytes, encoding: str) -> bool:
+    """Can nearly all of it be decoded?"""
+    decoder = Decoder(encoding, errors="replace")
+    decoder.decode(data)
+    return decoder.replaced + decoder.zeros <= len(data) / 50
+
+
+def likelihood(data: bytes, encoding: str) -> float:
+    """The log probability of the bytes in an encoding, each character by itself."""
+    decoder = Decoder(encoding, errors="replace")
+    text = decoder.decode(data)
+    model = MODELS.get(encoding, frequencies.any_alphabet)
+    undecoded = len(decoder.decoder.getstate()[0])
+    total = PRIORS.get(encoding, 0.0) + sum(n * model(c) for c, n in Counter(text.replace("\ufffd", "")).items())
+    return total - 6.0 * len(MIXED.findall(text)) - 12.0 * decoder.replaced - 20.0 * decoder.zeros - 5.0 * undecoded
+
+
+def is_latin(data: bytes) -> bool:
+    """Can it be Latin text as Windows writes it: mostly ASCII, with letters and punctuation that are not rare?"""
+    return (
+        len(re.findall(rb"[\x80-\xff]", data)) < 0.4 * len(data)
+        and not re.search(rb"[\x81\x8d\x8f\x90\x9d]", data)
+        and mean_likelihood(data, "cp1252") > -9.0
+    )
+
+
+def mean_likelihood(data: bytes, encoding: str) -> float:
+    """The log probability of a character that is not ASCII, on average."""
+    characters = re.sub("[\t\n\r -~\ufffd]", "", Decoder(encoding, errors="replace").decode(data))
+    model = MODELS.get(encoding, frequencies.any_alphabet)
+    return sum(n * model(c) for c, n in Counter(characters).items()) / max(1, len(characters))
+
+
+def is_binary(data: bytes, encoding: str) -> bool:
+    """Is more than one character in 100 a control character, or do many bytes not fit?"""
+    decoder = Decoder(encoding, errors="replace")
+    text = decoder.decode(data)
+    controls = len(re.findall("[\x01-\x08\x0e-\x19\x7f]", text)) + decoder.zeros
+    return controls > max(1, len(text) / 100) or decoder.replaced > max(4, 0.3 * len(data))
+
+
+# -- decoding ---------------------------------------------------------------------------------------------------------
+
+
+class Decoder:
+    """Decodes a file that comes in chunks.
+
+    errors: "strict" raises NotText at the first byte that does not fit; "replace" puts U+FFFD there and counts it. Read
+    in either case are Windows' byte 0x80 for the euro sign in GBK, Hong Kong's characters in Big5, and a last character
+    that is cut.
+    """
+
+    MARKED = {"utf-8": "utf-8-sig"}  # so that a byte order mark is left out where "utf-8" is asked for
+
+    def __init__(self, encoding: str, errors: str = "strict"):
+        self.encoding, self.errors = encoding, errors
+        self.decoder = codecs.getincrementaldecoder(self.MARKED.get(encoding, encoding))("repair")
+        self.offset = self.lines = 0  # bytes and line breaks of earlier chunks
+        self.replaced = self.zeros = self.euros = 0
+        self.final = self.cut = False
+
+    def decode(self, chunk: bytes, final: bool = False) -> str:
+        """The text of the next chunk. Characters may be cut by its end, unless it is the final one."""
+        if not self.offset and self.encoding in ("gb18030", "cp950") and chunk.startswith(codecs.BOM_UTF8):
+            chunk, self.offset = chunk[3:], 3  # some programs put it before any text
+        codecs.register_error("repair", self.repair)  # the name stands for the decoder at work
+        self.held = len(self.decoder.getstate()[0])  # the first bytes of a character that ends in this chunk
+        self.final = final
+        text = self.decoder.decode(chunk, final)
+        if "\0" in text:
+            text = self.without_zeros(text, chunk)
+        self.offset += len(chunk)
+        self.lines += text.count("\n")
+        return text
+
+    def without_zeros(self, text: str, chunk: bytes) -> str:
+        """Zero bytes stand in no text, but at the end of some files that were not written to the end."""
+        if self.errors == "strict":
+            at = self.offset + chunk.find(b"\0")
+            raise NotText(
+                f"byte {at:,} is zero, so this is no text file, or a damaged one. --errors=replace leaves zeros out and"
+                " counts them"
+            )
+        self.zeros += text.count("\0")
+        return text.replace("\0", "")
+
+    def repair(self, error: UnicodeDecodeError) -> tuple[str, int]:
+        """The error handler for codecs: what to read at error.start, and where to go on."""
+        data, start = error.object, error.start
+        if self.encoding == "gb18030" and data[start] == 0x80:
+            self.euros += 1
+            return "€", start + 1
+        if self.final and error.end == len(data) and re.search("incomplete|unexpected end|truncated", error.reason):
+            self.cut = True
+            return "", len(data)
+        if self.encoding == "cp950":
+            try:
+                return data[start : start + 2].decode("big5hkscs"), min(start + 2, len(data))
+            except UnicodeDecodeError:
+                pass
+        if self.errors == "replace":
+            self.replaced += error.end - start
+            return "\ufffd", error.end
+        line = self.lines + data[:start].decode(error.encoding, "replace").count("\n") + 1
+        raise NotText(
+            f"byte {self.offset - self.held + start:,} is not {error.encoding} (line {line:,}). --errors=replace reads"
+            " on and counts what does not fit. If the file is in another encoding, name it: --encoding=big5, say"
+        )
+
+    def notes(self) -> list[str]:
+        """Sentences on what was repaired and replaced. Complete after the final chunk."""
+        notes = []
+        if self.replaced:
+            notes.append(f"not {self.encoding}, and replaced by U+FFFD: {counted(self.replaced, 'byte')}")
+        if self.zeros:
+            notes.append(f"left out: {counted(self.zeros, 'zero byte')}")
+        if self.euros:
+            notes.append(f"read as €, as Windows does: {counted(self.euros, 'byte')} 0x80")
+        if self.cut:
+            notes.append("its last character was cut, and left out")
+        return notes

@@ -1,55 +1,269 @@
-"""HTML and XML -> text, for EPUB files. Standard library only."""
+"""HTML, XML and Markdown -> text, as browsers and reading apps show it. Damaged markup is read as far as it goes."""
 
+import html
 import re
-from html.parser import HTMLParser
-from xml.etree import ElementTree
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
-BLOCKS = set(
-    "p div h1 h2 h3 h4 h5 h6 li tr br hr blockquote section article header footer pre dt dd table ul ol body".split()
+from lxml import etree
+
+from text.encodings import counted
+
+BLOCKS = frozenset(
+    "address article aside blockquote body br caption center dd details dialog div dl dt fieldset figcaption figure"
+    " footer form h1 h2 h3 h4 h5 h6 header hr html legend li main nav ol option p pre section summary table tbody tfoot"
+    " thead tr ul"
+    " cite epigraph image poem stanza subtitle text-author v".split()  # FictionBook's
 )
-SKIPPED = set("head script style rt rp".split())  # rt, rp: readings above characters (ruby)
+SKIPPED = frozenset("head title script style rt rp rtc svg math select template iframe object audio video".split())
+RAW = frozenset(("script", "style"))  # their text has no tags in it. The others end before a block, if not before
+TITLES = frozenset(("h1", "h2", "h3"))
+MAX_TITLE = 100  # characters: a heading that is longer is a paragraph
+PICTURES = frozenset(("img", "image"))
 
 
-def parse_xml(data: bytes) -> ElementTree.Element:
-    """An XML document. Raises ValueError for one that declares entities, which could expand without limit."""
-    if b"<!ENTITY" in data.replace(b"\0", b""):  # in UTF-16 too
-        raise ValueError("its XML declares entities")
-    return ElementTree.fromstring(data)
+@dataclass
+class Page:
+    """What a page shows."""
+
+    lines: list[str] = field(default_factory=list)  # one a block, none of them blank
+    titles: set[str] = field(default_factory=set)  # the lines that are headings
+    anchors: dict[str, int] = field(default_factory=dict)  # the id of an element -> the number of its line
+    pictures: int = 0
+    links: int = 0
+    linked: int = 0  # characters in links
+    damaged: bool = False  # so badly that the tags were just taken out
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
 
 
 def html_to_text(page: str) -> str:
     """The text of a page, a line for each block element, without scripts, styles and ruby readings."""
-    extractor = TextExtractor()
-    extractor.feed(page)
-    extractor.close()
-    return re.sub("\n{2,}", "\n", "".join(extractor.parts)).strip("\n")
+    return read_html(page).text
 
 
-class TextExtractor(HTMLParser):
-    """Collects the text of a page in `parts`."""
+def read_html(source: str) -> Page:
+    """The page of HTML or XHTML, as lxml's HTML parser takes it."""
+    source = re.sub(r"<!DOCTYPE[^>\[]*(\[.*?\]\s*)?>", "", source, count=1, flags=re.DOTALL | re.IGNORECASE)
+    source = re.sub(r"<!\[CDATA\[(.*?)\]\]>", lambda match: html.escape(match[1]), source, flags=re.DOTALL)
+    source = re.sub(
+        r"(?is)(<h[1-3]\b[^>]*>)\s*<p\b.*?(?=</h[1-3])", lambda match: re.sub("</?p\\b[^>]*>", "<br>", match[0]), source
+    )
+    extractor = Extractor()
+    parser = etree.HTMLParser(target=extractor, encoding="utf-8", huge_tree=True, no_network=True)
+    parser.feed(source.replace("\0", "").lstrip("\ufeff \t\r\n").encode("utf-8", "replace"))
+    page = parser.close()
+    if len(source) > 3 * len(page.text) + 1000:
+        plain = without_tags(source)
+        if len(plain) > 2 * len(page.text) + 1000:  # most of it is in an element that is not shown and does not end
+            return Page(lines=[line for line in map(str.strip, plain.split("\n")) if line], damaged=True)
+    return page
+
+
+def without_tags(source: str) -> str:
+    """What is left of a page when its tags are taken out."""
+    source = re.sub(
+        r"<(script|style|head|svg|select)\b.*?</\1\s*>|<!--.*?-->", "", source, flags=re.DOTALL | re.IGNORECASE
+    )
+    return html.unescape(re.sub(r"[ \t\r]+", " ", re.sub(r"<[^<>]*>", "\n", source))).strip()
+
+
+class Extractor:
+    """A parser target of lxml: gathers a Page from tags and text."""
 
     def __init__(self):
-        super().__init__(convert_charrefs=True)
-        self.parts, self.skipping = [], 0  # skipping: how many SKIPPED elements are open
+        self.page = Page()
+        self.line = []  # parts of the line that is not finished
+        self.skipping = ""  # the SKIPPED element whose text is left out
+        self.title = ""  # the heading element that is open
+        self.pre = self.link = 0  # how many of these elements are open
 
-    def handle_starttag(self, tag, attributes):
-        self.skipping += tag in SKIPPED
-        self._break_line(tag)
+    def start(self, tag: str, attributes: dict) -> None:
+        tag = tag.rpartition(":")[2]
+        if tag == "br" and self.title:
+            self.line.append(" ")  # a heading in two lines is one
+        elif tag in BLOCKS:
+            self.end_line()
+            self.title = tag if tag in TITLES else self.title
+            self.pre += tag == "pre"
+        elif tag in ("td", "th") and "".join(self.line).strip():
+            self.line.append("\u3000")  # between cells
+        elif tag in ("ruby", "rb"):
+            self.skipping = ""
+        elif tag in PICTURES:
+            self.page.pictures += 1
+        self.link += tag == "a" and "href" in attributes
+        self.page.links += tag == "a" and "href" in attributes
+        if tag in SKIPPED and self.skipping not in RAW:
+            self.skipping = tag
+        for name in ("id", "name"):
+            if name in attributes:
+                self.page.anchors.setdefault(attributes[name], len(self.page.lines))
 
-    def handle_startendtag(self, tag, attributes):
-        self._break_line(tag)
+    def end(self, tag: str) -> None:
+        tag = tag.rpartition(":")[2]
+        if tag == self.skipping or (tag == "ruby" and self.skipping not in RAW):
+            self.skipping = ""
+        if tag in BLOCKS and not (tag == "br" and self.title):
+            self.end_line()
+            self.title = "" if tag in TITLES else self.title
+            self.pre -= tag == "pre"
+        self.link -= tag == "a" and self.link > 0
 
-    def handle_endtag(self, tag):
-        self.skipping = max(0, self.skipping - (tag in SKIPPED))
-        self._break_line(tag)
+    def data(self, text: str) -> None:
+        if not self.skipping:
+            self.line.append(text)
+            self.page.linked += len(text.strip()) if self.link else 0
 
-    def handle_data(self, data):
-        if self.skipping:
-            return
-        # A line break in the source is white space, but between Chinese characters there is none.
-        data = re.sub(r"(?<![!-~])[ \t\r]*\n[ \t\r\n]*|[ \t\r]*\n[ \t\r\n]*(?![!-~])", "", data)
-        self.parts.append(re.sub(r"[ \t\r\n]+", " ", data))
+    def end_line(self) -> None:
+        if self.skipping not in RAW:
+            self.skipping = ""
+        text, self.line = "".join(self.line), []
+        for line in text.split("\n") if self.pre else [join_source_lines(text)]:
+            line = line.replace("\xa0", " ").replace("\xad", "")
+            if line.strip():
+                self.page.lines.append(line)
+                if self.title and len(line) <= MAX_TITLE:
+                    self.page.titles.add(line.strip())
 
-    def _break_line(self, tag):
-        if tag in BLOCKS:
-            self.parts.append("\n")
+    def close(self) -> Page:
+        self.end_line()
+        return self.page
+
+
+def join_source_lines(text: str) -> str:
+    """White space as HTML shows it. A line break in the source is a space, but nothing between Chinese characters."""
+    if "\n" in text or "\r" in text:
+        text = re.sub(r"(?<![!-~])[ \t\r\f]*[\r\n][ \t\r\n\f]*|[ \t\r\f]*[\r\n][ \t\r\n\f]*(?![!-~])", "", text)
+    return re.sub(r"[ \t\r\n\f]+", " ", text).strip(" ") if re.search(r"[\t\r\n\f]|  ", text) else text.strip(" ")
+
+
+# -- tags and entities in a plain text -------------------------------------------------------------------------------
+
+INLINE = (
+    "a abbr acronym b bdo big cite code del dfn em font i img ins kbd mark q rb rp rt ruby s samp small span strike"
+    " strong sub sup tt u wbr o:p input button label meta link"
+)
+LINE = (
+    "p div br h[1-6] hr li ul ol dl dt dd tr td th table tbody thead blockquote center section article pre body html"
+    " head title"
+)
+NAMES = "|".join((INLINE + " " + LINE).split())
+ATTRIBUTE = r"""[a-zA-Z:_-]+\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[^\s<>"']+)"""
+TAG = re.compile(rf"</?(?:{NAMES})(?:\s+{ATTRIBUTE})*\s*/?>", re.IGNORECASE)
+LINE_TAG = re.compile(rf"[ \t]*</?(?:{'|'.join(LINE.split())})\b[^<>]*>[ \t]*\n?", re.IGNORECASE)
+HIDDEN = re.compile(r"<(script|style|rt|rp)\b[^<>]*>.*?</\1\s*>|<!--.*?-->", re.DOTALL | re.IGNORECASE)
+ENTITY = re.compile(r"&(?:[A-Za-z][A-Za-z0-9]{1,24}|#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6});")
+SEVERAL = 3  # tags and entities: fewer may be what the text speaks of
+MAX_TAG = 300  # characters
+
+
+class MarkupInText:
+    """Tags and entities in a .txt, where there are several: taken for what they mean. A lone "<" or "&" stays."""
+
+    def __init__(self):
+        self.tags = self.entities = self.left = 0  # left: tags and entities that stay, because there are too few
+
+    def blocks(self, blocks: Iterable[str]) -> Iterator[str]:
+        """The same text without them. A tag may be cut by the end of a block."""
+        rest = ""
+        for block in blocks:
+            block, rest = rest + block, ""
+            if "<" in block or "&" in block:
+                at = max(block.rfind("<", -MAX_TAG), block.rfind("&", -MAX_TAG))
+                if at >= 0 and not re.search("[>;]", block[at:]):
+                    block, rest = block[:at], block[at:]
+                block = self.resolve(block)
+            yield block
+        yield self.resolve(rest)
+
+    def resolve(self, text: str) -> str:
+        tags = len(TAG.findall(text)) if "<" in text else 0
+        entities = len([e for e in ENTITY.findall(text) if html.unescape(e) != e]) if "&" in text else 0
+        if not tags + entities:
+            return text
+        if self.tags + self.entities == 0 and self.left + tags + entities < SEVERAL:
+            self.left += tags + entities
+            return text
+        self.tags, self.entities = self.tags + tags, self.entities + entities
+        text = LINE_TAG.sub("\n", HIDDEN.sub("", text))
+        text = ENTITY.sub(lambda match: html.unescape(match[0]), TAG.sub("", text))
+        return text.replace("\xa0", " ")
+
+    def notes(self) -> list[str]:
+        notes = []
+        if self.tags + self.entities:
+            notes.append(f"taken for what they mean: {counted(self.tags, 'HTML tag')}, {self.entities:,} entities")
+        if self.left:
+            notes.append(f"left as they are: {counted(self.left, 'HTML tag')} or entities")
+        return notes
+
+
+# -- Markdown ---------------------------------------------------------------------------------------------------------
+
+MARKDOWN_HEADING = re.compile(r" {0,3}(#{1,6})[ \t\u3000]*(?=[^#\s])(.*?)[ \t]*#*[ \t]*\r?")
+MARKDOWN_MARKS = [  # a pattern, and what is left of it
+    (re.compile(r"!\[[^\]\n]*\]\([^)\n]*\)"), ""),  # a picture
+    (re.compile(r"\[([^\]\n]+)\]\((?:[^()\n]|\([^()\n]*\))*\)"), r"\1"),  # a link
+    (re.compile(r"^\[[^\]\n]+\]:[ \t]*\S+.*$", re.MULTILINE), ""),  # where a link leads
+    (re.compile(r"^ {0,3}>[ \t]?", re.MULTILINE), ""),  # a quotation
+    (re.compile(r"(\*\*\*|\*\*|(?<!\*)\*(?!\*))(?=[^\s*])([^*\n]*[^\s*])\1(?!\*)"), r"\2"),
+    (re.compile(r"(?<![\w_])(__|_)(?=[^\s_])([^_\n]*[^\s_])\1(?![\w_])"), r"\2"),
+    (re.compile(r"~~([^~\n]+)~~"), r"\1"),
+    (re.compile(r"^ {0,3}(?:```|~~~).*$", re.MULTILINE), ""),
+    (re.compile(r"(?<!`)`([^`\n]+)`(?!`)"), r"\1"),
+    (re.compile(r"\\([!-/:-@\[-`{-~])"), r"\1"),  # an escaped mark
+    (re.compile(r"(?: {2,}|\\)$", re.MULTILINE), ""),  # a line break inside a paragraph
+]
+
+
+def read_markdown(source: str) -> Page:
+    """The lines of a Markdown text without its marks. Lines stay lines, as Chinese writers mean them."""
+    source = re.sub(r"\A\ufeff?---[ \t]*\r?\n(?:[^\n]*:[^\n]*\r?\n|[ \t-][^\n]*\r?\n)*?---[ \t]*\r?\n", "", source)
+    page = Page(pictures=len(MARKDOWN_MARKS[0][0].findall(source)))
+    for line in source.split("\n"):
+        heading = MARKDOWN_HEADING.fullmatch(line)
+        if re.fullmatch(r" {0,3}(=+|-{2,})[ \t]*\r?", line) and page.lines and page.lines[-1].strip():
+            heading, line = True, page.lines.pop()  # the line above is a heading
+        elif heading:
+            line = heading[2]
+        for pattern, left in MARKDOWN_MARKS:
+            line = pattern.sub(left, line)
+        if heading and len(line) <= MAX_TITLE:
+            page.titles.add(line.strip())
+        page.lines.append(line)
+    page.lines = MarkupInText().resolve(page.text).split("\n")
+    return page
+
+
+# -- XML --------------------------------------------------------------------------------------------------------------
+
+
+def parse_xml(source: str) -> etree._Element:
+    """The root of an XML document, whose declaration of encoding and of entities is left out. Raises ValueError."""
+    source = re.sub(r"\A[\s\ufeff\0]*<\?xml.*?\?>", "", source.replace("\0", ""), flags=re.DOTALL)
+    source = re.sub(r"<!DOCTYPE[^>\[]*(\[.*?\]\s*)?>", "", source, count=1, flags=re.DOTALL | re.IGNORECASE)
+    source = re.sub(r"&(?!(?:lt|gt|amp|quot|apos|#\d+|#x[0-9a-fA-F]+);)([A-Za-z]\w*;)?", escape_entity, source)
+    parser = etree.XMLParser(
+        recover=True, resolve_entities=False, no_network=True, load_dtd=False, remove_comments=True
+    )
+    try:
+        root = etree.fromstring(source.strip().encode("utf-8", "replace"), parser)
+    except etree.XMLSyntaxError:
+        root = None
+    if root is None:
+        raise ValueError("its XML cannot be read")
+    return root
+
+
+def escape_entity(match: re.Match) -> str:
+    """An entity of HTML's as the character that it means, a lone "&" as itself."""
+    text = html.unescape(match[0])
+    return html.escape(match[0] if text == match[0] else text)
+
+
+def local_name(element) -> str:
+    """The name of an element without its namespace, "" for a comment."""
+    return element.tag.rpartition("}")[2].rpartition(":")[2] if isinstance(element.tag, str) else ""

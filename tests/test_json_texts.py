@@ -1,0 +1,101 @@
+import json
+
+import pytest
+
+from configurator import UserError
+from text.readers import find_sources
+
+CHAPTERS = [
+    {"title": "第一章 风起", "content": "甲说。", "id": 1},
+    {"title": "第二章 雨落", "content": "乙说。", "id": 2},
+]
+
+
+def read(tmp_path, content, name: str = "a.json"):
+    """The documents, their titles, and the notes."""
+    content = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    (source,) = find_sources([str(tmp_path / name)])
+    documents = [("".join(document), *document.titles) for document in source.documents()]
+    return documents, source.notes
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ["甲", "乙"],
+        [{"text": "甲"}, {"text": "乙"}],
+        [["甲"], ["乙"]],
+        {"data": ["甲", "乙"]},
+        {"name": "书", "count": 2, "chapters": [{"text": "甲"}, {"text": "乙"}]},
+        '"甲"\n"乙"\n',
+        '{"text": "甲"}\n\n{"text": "乙"}',
+        '["甲", "乙",\n]',
+        '\ufeff["甲", null, "", "乙"]',
+    ],
+)
+def test_json_texts_are_documents(tmp_path, content):
+    assert read(tmp_path, content)[0] == [("甲",), ("乙",)]
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda c: c, lambda c: {"书名": "书", "chapters": c}, lambda c: "\n".join(map(json.dumps, c))]
+)
+def test_json_chapters_have_their_titles(tmp_path, wrap):
+    documents, notes = read(tmp_path, wrap(CHAPTERS))
+    assert documents == [("第一章 风起\n甲说。", "第一章 风起"), ("第二章 雨落\n乙说。", "第二章 雨落")]
+    assert notes == ['the text was taken from the fields "content", "title"', 'not read: 1 other field: "id"']
+
+
+@pytest.mark.parametrize("field", ["body", "正文", "paragraphs", "anything"])
+def test_json_text_stands_in_another_field(tmp_path, field):
+    value = ["甲", "乙"] if field == "paragraphs" else "甲\n乙"
+    assert read(tmp_path, [{"title": "第一章", field: value}])[0] == [("第一章\n甲\n乙", "第一章")]
+
+
+def test_json_title_that_begins_the_text_is_not_repeated(tmp_path):
+    assert read(tmp_path, [{"title": "第一章", "text": "第一章\n甲"}])[0] == [("第一章\n甲", "第一章")]
+
+
+def test_json_title_that_all_items_share_is_the_books(tmp_path):
+    assert read(tmp_path, [{"title": "书", "text": "甲"}, {"title": "书", "text": "乙"}])[0] == [
+        ("书\n甲", "书"),
+        ("乙",),
+    ]
+
+
+def test_json_object_may_have_titles_for_keys(tmp_path):
+    assert read(tmp_path, {"第一章": "甲", "第二章": "乙"})[0] == [("第一章\n甲", "第一章"), ("第二章\n乙", "第二章")]
+
+
+def test_json_object_may_be_one_chapter(tmp_path):
+    assert read(tmp_path, CHAPTERS[0])[0] == [("第一章 风起\n甲说。", "第一章 风起")]
+
+
+def test_json_lines_may_be_a_list(tmp_path):
+    assert read(tmp_path, '[\n"甲",\n"乙"\n]', "a.jsonl")[0] == [("甲",), ("乙",)]
+
+
+def test_json_text_with_tags_is_prose(tmp_path):
+    assert read(tmp_path, [{"text": "<p>甲</p><p>乙&nbsp;</p>"}])[0] == [("\n甲\n\n乙 \n",)]
+
+
+def test_json_with_halves_of_characters_is_text(tmp_path):
+    assert read(tmp_path, '["a\\ud800b"]')[0] == [("a\ufffdb",)]
+
+
+@pytest.mark.parametrize(
+    "name, content, words",
+    [
+        ("a.json", "[1]", "item 1: a string"),
+        ("a.json", '{"a": 1}', "list of strings"),
+        ("a.json", '["a", "b]', "a.json: "),
+        ("a.json", "[" * 100000, "a.json: nested"),
+        ("a.json", '[{"x": "a", "y": "b"}]', "its fields are x, y"),
+        ("a.jsonl", '{"text": "a"}\n{"n": 1}', "line 2: a string"),
+        ("a.jsonl", '{"text": "a"}\nb', "line 2: "),
+    ],
+)
+def test_json_mistake_is_named_with_its_place(tmp_path, name, content, words):
+    with pytest.raises(UserError, match=words):
+        read(tmp_path, content, name)

@@ -1,0 +1,152 @@
+"""The texts in .json and .jsonl files: strings, or objects with a text, perhaps with a title."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from text.encodings import counted
+
+TEXT_FIELDS = "text content body chapter_content chapterContent paragraphs 正文 内容 內容 章节内容".split()
+TITLE_FIELDS = (
+    "title chapter_title chapterTitle chapter_name chapterName heading chapter name 标题 標題 章节 章名 章节名".split()
+)
+MAX_TITLE = 100  # characters
+
+
+class JsonTexts:
+    """Finds the text in each item, and counts the fields that are not read."""
+
+    def __init__(self):
+        self.unread, self.read, self.empty = Counter(), Counter(), 0
+        self.title = ""  # of the item before
+
+    def text(self, item, where: str) -> tuple[str, str]:
+        """The text of an item and the title that begins it, if there is one. Raises ValueError, naming the place."""
+        if isinstance(item, list) and item and all(isinstance(part, str) for part in item):
+            item = "\n".join(item)
+        if item is None or item == "" or item == {}:
+            self.empty += 1
+            return "", ""
+        if isinstance(item, str):
+            return whole_characters(item), ""
+        if not isinstance(item, dict):
+            raise ValueError(f'{where}: a string or {{"text": "..."}} is expected')
+        return self.of_object(item, where)
+
+    def of_object(self, item: dict, where: str) -> tuple[str, str]:
+        key = text_field(item)
+        if not key:
+            raise ValueError(
+                f'{where}: a string or {{"text": "..."}} is expected; its fields are {", ".join(item)[:100]}'
+            )
+        value = item[key]
+        text = whole_characters("\n".join(value) if isinstance(value, list) else value)
+        title_key = next((name for name in TITLE_FIELDS if is_title(item.get(name)) and name != key), "")
+        title = whole_characters(item.get(title_key, "")).strip()
+        self.read.update([key, title_key] if title_key else [key])
+        self.unread.update(name for name in item if name not in (key, title_key))
+        repeated, self.title = title == self.title, title  # then it is the book's
+        if not title or repeated:
+            return text, ""
+        begins = "".join(text[:300].split()).startswith("".join(title.split()))
+        return (text, text.strip().split("\n")[0].strip() if begins else "") if begins else (f"{title}\n{text}", title)
+
+    def notes(self) -> list[str]:
+        notes = []
+        if set(self.read) - {"text"}:
+            notes.append("the text was taken from the fields " + ", ".join(f'"{name}"' for name in self.read))
+        if self.unread:
+            names = ", ".join(f'"{name}"'[:40] for name, _ in self.unread.most_common(5))
+            notes.append(f"not read: {counted(len(self.unread), 'other field')}: {names}")
+        if self.empty:
+            notes.append(f"left out: {counted(self.empty, 'empty item')}")
+        return notes
+
+
+def text_field(item: dict) -> str:
+    """The field with the text: one of the usual names, or the only one that holds a string, or most of the text."""
+    lengths = {key: text_length(value) for key, value in item.items() if text_length(value)}
+    for name in TEXT_FIELDS:
+        if name in lengths or isinstance(item.get(name), str):
+            return name
+    others = {key: n for key, n in lengths.items() if key not in TITLE_FIELDS and isinstance(item[key], str)}
+    longest = max(others, key=others.get, default="")
+    return longest if len(others) == 1 or (longest and others[longest] > 0.8 * sum(others.values())) else ""
+
+
+def text_length(value) -> int:
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return sum(map(len, value))
+    return len(value) if isinstance(value, str) else 0
+
+
+def is_title(value) -> bool:
+    return isinstance(value, str) and 0 < len(value.strip()) <= MAX_TITLE and "\n" not in value.strip()
+
+
+def whole_characters(text: str) -> str:
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)  # JSON can spell halves of characters
+
+
+def items_of(source: str) -> list:
+    """The items of a JSON text: of its list, of the list in its object, or of several JSON texts in a row.
+
+    Files made by hand may have raw line breaks and control characters inside strings, and a comma after the last item.
+    """
+    values = parse_values(re.sub(r",\s*\]\s*$", "]", source))
+    if len(values) > 1:
+        return values
+    value = values[0] if values else []
+    if isinstance(value, dict):
+        return items_of_object(value)
+    if not isinstance(value, list):
+        raise ValueError('a list of strings is expected, ["...", "..."]')
+    return value
+
+
+def items_of_object(value: dict) -> list:
+    """An object with a list of texts inside, one with a text, or one whose keys are titles."""
+    lists = {key: inner for key, inner in value.items() if isinstance(inner, list) and inner}
+    objects = {key: inner for key, inner in lists.items() if any(isinstance(item, dict) for item in inner)}
+    candidates = objects or {key: inner for key, inner in lists.items() if any(isinstance(item, str) for item in inner)}
+    key = text_field(value)
+    if key and (not objects or isinstance(value[key], str)) and text_length(value[key]) > 0:
+        if isinstance(value[key], list) and not is_title(value.get("title")):
+            return value[key]
+        if not objects:
+            return [value]
+    if candidates:
+        return max(candidates.values(), key=lambda inner: len(json.dumps(inner)))
+    if len(value) > 1 and all(isinstance(text, str) for text in value.values()):
+        return [{"title": title, "text": text} for title, text in value.items()]
+    raise ValueError('a list of strings is expected, ["...", "..."]')
+
+
+def parse_values(source: str) -> list:
+    """The JSON values in a text, one after the other. Raises ValueError."""
+    decoder, values, at = json.JSONDecoder(strict=False), [], 0
+    while match := re.compile(r"[\s\ufeff,]*(?=[^\s\ufeff,])").match(source, at):
+        try:
+            value, at = decoder.raw_decode(source, match.end())
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+        values.append(value)
+    return values
+
+
+def parse_line(line: str):
+    """A line of JSON lines. Raises ValueError."""
+    try:
+        return json.loads(line.strip("\ufeff"), strict=False)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def split_lines(blocks: Iterable[str]) -> Iterator[str]:
+    """The lines of a text that comes in blocks (split at "\\n" alone)."""
+    rest = ""
+    for block in blocks:
+        *lines, rest = (rest + block).split("\n")
+        yield from lines
+    yield rest
