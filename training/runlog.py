@@ -18,7 +18,6 @@ from pathlib import Path
 
 from dataset import write_atomic
 
-
 # Of Windows, macOS and Linux.
 CHINESE_FONTS = (
     "Microsoft YaHei",
