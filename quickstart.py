@@ -30,7 +30,7 @@ def main():
     os.chdir(HERE)
     if sys.argv[1:] == ["test"]:
         install("requirements-dev.txt")
-        run("-m", "pytest", "-q", "tests")
+        run("-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", "tests")  # in two processes
         return
     install("requirements.txt")
     cuda = ask("import torch; print(torch.cuda.is_available())") == "True"

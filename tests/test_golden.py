@@ -25,7 +25,7 @@ def learned(tmp_path_factory):
     (folder / "book.txt").write_text("\n".join(chapters), encoding="utf-8")
     script("prepare.py", "book.txt", "--out_dir=data/golden", cwd=folder)
     model = "--n_layer=2 --n_head=2 --n_embd=64 --block_size=64 --batch_size=8 --gradient_accumulation_steps=1"
-    schedule = "--dropout=0 --max_iters=250 --eval_interval=250 --warmup_iters=20 --compile=False --device=cpu"
+    schedule = "--seed=1 --dropout=0 --max_iters=250 --eval_interval=250 --warmup_iters=20 --compile=False --device=cpu"
     folders = ["--data_dir=data/golden", "--out_dir=out/golden"]
     script("train.py", *folders, *model.split(), *schedule.split(), cwd=folder)
     return folder
@@ -61,7 +61,7 @@ def test_walkthrough_runs_and_what_it_calls_true_is_true(tmp_path, monkeypatch):
     (tmp_path / "data/novel").mkdir(parents=True)
     (tmp_path / "data/novel/book.txt").write_text(story() + "却说孔明曰" * 5, encoding="utf-8")
     script("prepare.py", cwd=tmp_path)
-    short = ["--max_minutes=0", "--epochs=0", "--max_iters=1", "--batch_size=1", "--device=cpu"]
+    short = ["--max_minutes=0", "--epochs=0", "--max_iters=1", "--batch_size=1", "--device=cpu", "--seed=1"]
     script("train.py", ROOT / "config/laptop.py", *short, cwd=tmp_path)
     monkeypatch.chdir(tmp_path)
     lines = r"^    >>> (.*(?:\n    \.\.\. .*)*)(?:\n    (?!>>>)(.*))?"

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,8 +40,14 @@ def test_sample_continues_the_start_and_repeats_with_a_seed(call):
     assert call("--start=却说阿青", "--seed=6").out != first
 
 
-def test_sample_takes_the_best_checkpoint_of_the_newest_run(workplace):
-    assert "out/tiny/ckpt-" in run(workplace, "--start=却说", "--seed=1").stderr
+def test_sample_takes_the_best_checkpoint_of_the_newest_run(workplace, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(workplace / "out/tiny", "out/old")
+    shutil.copytree(workplace / "out/tiny", "out/new")
+    for folder in checkpoint.checkpoints(tmp_path / "out/old"):
+        os.utime(folder, (1, 1))
+    sample.main(parse(sample.Settings, [*SHORT, "--seed=1"]))
+    assert capsys.readouterr().err.startswith("out/new/ckpt-")
 
 
 def test_sample_takes_a_checkpoint_folder(workplace, call):
