@@ -1,14 +1,14 @@
 """
 Turn a text into what train.py reads: data/NAME/{train.bin,val.bin,vocab.txt,meta.json}.
 
-    python prepare.py                         data/novel/*.txt if there are any, else a public-domain classic
+    python prepare.py                         data/novel/ if it holds a text, else a classic
     python prepare.py book.txt                your own novel
     python prepare.py books/ "*.epub" --out_dir=data/mine --vocab=vocab/chinese.txt
 
-Reads .txt, .json (a list of strings), .jsonl ({"text": ...}) and .epub, each also as .gz or .xz or
-in a .zip. UTF-8, UTF-16, GB18030/GBK and Big5 are detected. Paragraphs are kept, chapters are
-found by their headings, and some whole chapters are held out for validation. A large text is never
-in memory whole.
+Reads text, Markdown, HTML, EPUB, .docx, .odt, .fb2, .json and .jsonl, also compressed and in
+archives. The encoding is detected. Paragraphs are kept, chapters are found by their headings, copies
+of chapters are left out, and some chapters are held out for validation. A large text is never in
+memory whole.
 """
 
 from dataclasses import dataclass, field
@@ -22,11 +22,15 @@ class Settings:
     inputs: list[str] = field(default_factory=list)  # files, folders, or globs
     out_dir: str = "data/novel"  # where the bins go
     encoding: str = "auto"  # of the files: utf-8, gb18030, big5, ...
+    errors: str = "strict"  # strict: refuse bytes that do not fit the encoding; replace: read on, and count them
+    strict: bool = False  # stop where the report would only warn
     # cleaning; what each step removes is counted in the report
     clean: bool = True  # remove control characters, indents and blank lines
+    unwrap: bool = False  # join lines that were cut at a fixed width
     drop_lines: str = ""  # remove lines in which this regular expression is found (a site's advertisements)
     simplify: bool = False  # traditional to simplified characters (needs the package opencc)
     # chapters
+    heading: str = ""  # lines in which this regular expression is found are the headings; empty: they are detected
     val_fraction: float = 0.05  # share of the text to hold out, in whole chapters
     seed: int = 1337  # chooses the chapters held out
     report: bool = False  # list all headings that were found
@@ -51,90 +55,207 @@ class Settings:
 settings = configure(Settings) if __name__ == "__main__" else None  # before the heavy imports: --help answers at once
 
 import json
+import re
 import time
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
 from tqdm import tqdm
 
 from dataset import write_atomic
-from text.bins import ChapterFile, build_vocabulary, split_validation, staging_folder, write_bins
-from text.chapters import ChapterSplitter
+from text import quality
+from text.bins import build_vocabulary, hold_out, remove_overlap, staging_folder, write_bins
+from text.book import BookFile
+from text.chapters import HeadingFinder, Headings, find_headings, plan
 from text.classic import fetch_classic
-from text.cleaning import Cleaner, CleaningOptions
-from text.readers import Source, find_sources, texts_in
+from text.cleaning import Cleaner, CleaningOptions, regular_expression
+from text.copies import CopyFinder
+from text.readers import Document, Source, find_sources, holds_files
 from tokenizer import Tokenizer
+
+# config/novel.py, by which the report says whether a text is enough
+BLOCK_SIZE, WINDOWS_PER_STEP, EPOCHS = 1024, 32, 10
+MIN_STEPS, MIN_CHARACTERS = 200, 50_000
 
 
 def main(s: Settings) -> None:
     """Text files -> clean -> chapters -> vocabulary -> ids -> bins."""
     began = time.perf_counter()
-    out = Path(s.out_dir)
-    inputs = s.inputs or [file.as_posix() for file in texts_in("data/novel")] or [str(fetch_classic())]
-    sources = find_sources(inputs, s.encoding)
+    inputs = s.inputs or (["data/novel"] if holds_files("data/novel") else [str(fetch_classic())])
+    skipped = Counter()
+    sources = find_sources(inputs, s.encoding, s.errors, skipped)
     given = Tokenizer.load(s.vocab, s.split_digits) if s.vocab != "auto" else None
-    cleaner = Cleaner(select(CleaningOptions, s))
-    with staging_folder(out) as staging, ChapterFile(staging / "chapters.txt") as book:
-        read_chapters(sources, cleaner, book)
-        validation = split_validation(book.lengths, s.val_fraction, s.seed)
+    cleaner, heading = Cleaner(select(CleaningOptions, s)), regular_expression("heading", s.heading)
+    with staging_folder(Path(s.out_dir)) as staging, BookFile(staging / "book.txt") as book:
+        headings, copies = read_book(sources, cleaner, heading, book)
+        validation, overlap = choose_validation(book, copies, s, sources)
+        warnings = quality.warnings(book)
+        if warnings and s.strict:
+            raise UserError("\n".join(warnings))
         tokenizer = given or build_vocabulary(book, validation, s.min_count)
         meta = write_bins(staging, book, validation, tokenizer)
         meta["sources"] = [{"path": source.name, "encoding": source.encoding} for source in sources]
-        meta["removed"] = dict(cleaner.removed)
+        meta["notes"] = {source.name: source.notes for source in sources if source.notes}
+        meta["skipped"], meta["removed"] = dict(skipped), dict(cleaner.removed)
+        meta["copies"], meta["overlap"], meta["warnings"] = copies.removed, overlap, warnings
+        meta["headings"] = describe_headings(headings)
         meta["settings"] = asdict(s)
         write_atomic(staging / "meta.json", json.dumps(meta, ensure_ascii=False, indent=2).encode() + b"\n")
     print_report(s, meta, book, tokenizer, time.perf_counter() - began)
 
 
-def read_chapters(sources: list[Source], cleaner: Cleaner, book: ChapterFile) -> None:
-    """Read, clean and cut all sources into the book. Raises UserError when that is too little to hold some out."""
+def read_book(
+    sources: list[Source], cleaner: Cleaner, heading: re.Pattern | None, book: BookFile
+) -> tuple[Headings, CopyFinder]:
+    """Read and clean all sources, find the chapters, leave out copies. Raises UserError when there is no text."""
+    finder = HeadingFinder(heading)
     for source in tqdm(sources, desc="read", unit=" files", delay=1, leave=False):
-        for document in source.documents():
-            splitter = ChapterSplitter()
-            for block in cleaner.blocks(document):
-                book.add(splitter.feed(block))
-            book.add(splitter.flush())
-    if sum(book.lengths) < 2:
+        for number, document in enumerate(source.documents()):
+            finder.begin_document(first_of_file=number == 0)
+            read_document(document, cleaner, finder, book)
+    headings = find_headings(finder.lines, finder.size)
+    if heading and not headings.lines:
+        raise UserError(f"--heading={heading.pattern} is found in no line of the text")
+    copies = CopyFinder(finder.size)
+    for chapter, text in book.cut(plan(headings, finder.documents, finder.size)):
+        copies.add(chapter, text)
+    if book.characters < 2:
         names = ", ".join(source.name for source in sources[:3])
         raise UserError(f"there is no text in {names}: empty, or cleaned away")
-    if len(book.lengths) == 1:
+    if len(book.chapters) == 1 and not book.chapters[0].headings:
         book.cut_single()
-    if len(book.lengths) == 1:
+        copies = CopyFinder(finder.size)
+        for i, chapter in enumerate(book.chapters):
+            copies.add(chapter, book.read(i))
+    copies.remove(book)
+    if copies.removed:
+        headings = headings.inside([(chapter.start, chapter.end) for chapter in book.chapters])
+    return headings, copies
+
+
+def read_document(document: Document, cleaner: Cleaner, finder: HeadingFinder, book: BookFile) -> None:
+    start = book.size
+    for block in cleaner.blocks(document):
+        finder.feed(block)
+        book.write(block)
+    if document.titles and not finder.heading:
+        titles = {cleaner.clean(title + "\n").strip() for title in document.titles}
+        finder.add_titles(start, book.text(start, book.size), titles - {""})
+
+
+def choose_validation(book: BookFile, copies: CopyFinder, s: Settings, sources: list[Source]) -> tuple[list[int], int]:
+    """The numbers of the chapters held out, and how many characters were taken out of them because they stand in the
+    training text too. Raises UserError when the text is too short to hold some out."""
+    validation = hold_out(book, copies, s.val_fraction, s.seed)
+    if not validation:
         raise UserError(
-            f"{sources[0].name} is too short: of {book.lengths[0]} characters none can be held out to validate on"
+            f"{sources[0].name} is too short: of {book.characters} characters none can be held out to validate on"
         )
+    return validation, remove_overlap(book, copies, validation)
 
 
 # -- the report ------------------------------------------------------------------------------------------------------
 
 
-def print_report(s: Settings, meta: dict, book: ChapterFile, tokenizer: Tokenizer, seconds: float) -> None:
+def print_report(s: Settings, meta: dict, book: BookFile, tokenizer: Tokenizer, seconds: float) -> None:
     """What was read, removed, found and written, in a few lines."""
     print_sources(meta)
-    print_chapters(book, list_all=s.report)
+    print_chapters(meta, book, list_all=s.report)
+    for warning in meta["warnings"]:
+        print(f"warning    {warning}")
     print_vocabulary(meta, tokenizer, "made from the text" if s.vocab == "auto" else s.vocab)
     print_validation(meta)
     print_output(meta, Path(s.out_dir), seconds)
 
 
 def print_sources(meta: dict) -> None:
-    for source in meta["sources"][:5]:
+    sources, notes = meta["sources"], meta["notes"]
+    for source in sources[:5]:
         print(f"read       {source['path']}, {source['encoding']}")
-    if len(meta["sources"]) > 5:
-        print(f"           and {len(meta['sources']) - 5:,} more files")
+        for note in notes.get(source["path"], [])[:5]:
+            print(f"           {note}")
+    if len(sources) > 5:
+        print(f"           and {len(sources) - 5:,} more files")
+        later = {name: notes[name] for source in sources[5:] if (name := source["path"]) in notes}
+        for name, own in list(later.items())[:5]:
+            print(f"           {name}: {'; '.join(own)}")
+        if len(later) > 5:
+            print(f"           and notes on {len(later) - 5:,} more files: see meta.json")
+    if meta["skipped"]:
+        kinds = sorted(meta["skipped"].items(), key=lambda item: -item[1])
+        print(
+            f"not read   {', '.join(f'{n:,} {kind}' for kind, n in kinds[:10])}" + (" ..." if len(kinds) > 10 else "")
+        )
     removed = ", ".join(f"{n:,} {name}" for name, n in meta["removed"].items() if n)
     print(f"cleaned    {total_characters(meta):,} characters stay; removed {removed or 'nothing'}")
 
 
-def print_chapters(book: ChapterFile, list_all: bool) -> None:
-    n = len(book.lengths)
-    if book.headings:
-        print(f"chapters   {n:,}, {book.headings:,} of them with a heading: {book.titles[0]} ... {book.titles[-1]}")
+def describe_headings(headings: Headings) -> list[dict]:
+    """For each form of heading: an example, how many there are, what is missing and doubled in the count."""
+    forms = [
+        {
+            "form": count.form,
+            "example": count.lines[0].text,
+            "count": len(count.lines),
+            "first": count.lines[0].value,
+            "last": max(line.value for line in count.lines),
+            "restarts": count.restarts,
+            "missing": count.missing,
+            "doubled": count.doubled,
+        }
+        for count in headings.counts
+    ]
+    if others := [line.text for line in headings.lines if line.value is None]:
+        forms.append({"form": "", "example": others[0], "count": len(others)})
+    return forms
+
+
+def print_chapters(meta: dict, book: BookFile, list_all: bool) -> None:
+    copies = meta["copies"]
+    if copies:
+        print(
+            f"copies     left out {len(copies):,} chapters that stand in the text before:"
+            f" {', '.join(copies[:3])}" + (" ..." if len(copies) > 3 else "")
+        )
+    headed = sum(bool(chapter.headings) for chapter in book.chapters)
+    if headed:
+        titles = [chapter.title for chapter in book.chapters if chapter.begins]
+        print(f"chapters   {meta['chapters']:,}, {headed:,} of them with a heading: {titles[0]} ... {titles[-1]}")
+        for form in meta["headings"]:
+            print(f"           {form_sentence(form)}")
+    elif len(meta["sources"]) > 1 and len(meta["sources"]) == len(book.chapters):
+        print(f"chapters   {meta['chapters']:,}: no headings found, so each file is one")
     else:
-        print(f"chapters   no headings found, so the text was cut into {n:,} pieces at paragraphs")
+        print(f"chapters   no headings found, so the text was cut into {meta['chapters']:,} pieces at paragraphs")
     if list_all:
-        for title, length in zip(book.titles, book.lengths):
-            print(f"           {length:>8,}  {title}")
+        for chapter in book.chapters:
+            print(f"           {chapter.length:>8,}  {' / '.join(chapter.headings) or chapter.title}")
+
+
+def form_sentence(form: dict) -> str:
+    if not form["form"]:
+        return f"{form['count']:,} without a number, such as {form['example'][:40]}"
+    text = f"{form['count']:,} such as {form['example'][:40]}, numbered {form['first']} to {form['last']}"
+    if form["restarts"]:
+        text += f", begun again {form['restarts']:,} times"
+    if form["missing"]:
+        text += f"; missing: {ranges(form['missing'])}"
+    if form["doubled"]:
+        text += f"; twice in a row: {ranges(form['doubled'])}"
+    return text
+
+
+def ranges(numbers: list[int], at_most: int = 10) -> str:
+    """[3, 7, 8, 9] -> 3, 7-9."""
+    runs = []
+    for n in numbers:
+        if runs and n == runs[-1][1] + 1:
+            runs[-1][1] = n
+        else:
+            runs.append([n, n])
+    shown = [f"{a}-{b}" if a < b else str(a) for a, b in runs[:at_most]]
+    return ", ".join(shown) + (f" and {len(runs) - at_most:,} more" if len(runs) > at_most else "")
 
 
 def print_vocabulary(meta: dict, tokenizer: Tokenizer, origin: str) -> None:
@@ -153,9 +274,17 @@ def print_validation(meta: dict) -> None:
         f"held out   {len(titles)} chapters, {n:,} characters ({n / total_characters(meta):.1%}):"
         f" {', '.join(titles[:3])}" + (" ..." if len(titles) > 3 else "")
     )
+    if meta["overlap"]:
+        print(f"           without {meta['overlap']:,} characters of sentences that are in the training text too")
 
 
 def print_output(meta: dict, out: Path, seconds: float) -> None:
+    steps = meta["train_tokens"] // BLOCK_SIZE * EPOCHS // WINDOWS_PER_STEP
+    if steps < MIN_STEPS or total_characters(meta) < MIN_CHARACTERS:
+        print(
+            f"little     config/novel.py would make only {steps:,} steps of {EPOCHS} epochs, too few to learn to write."
+            " Add text, or use config/laptop.py, whose windows are short (or a smaller --block_size)"
+        )
     print(
         f"wrote      {out.as_posix()}: train.bin {meta['train_tokens']:,} tokens, val.bin {meta['val_tokens']:,},"
         f" vocab.txt, meta.json, in {seconds:.1f} s"

@@ -84,3 +84,8 @@ def bert_folder(tmp_path_factory) -> Path:
     (folder / "model.safetensors").unlink()
     (folder / "vocab.txt").write_text("\n".join(TOKENS) + "\n", encoding="utf-8")
     return folder
+
+
+def pytest_make_parametrize_id(config, val, argname):
+    """Name bytes by their argument: those of archives hold the time at which they were made."""
+    return argname if isinstance(val, bytes) else None

@@ -2,52 +2,37 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from conftest import story
+from test_chapters import find, prose
 
 from dataset import FILES
-from text.bins import ChapterFile, build_vocabulary, split_validation, staging_folder, write_bins
+from text.bins import build_vocabulary, hold_out, remove_overlap, split_validation, staging_folder, write_bins
+from text.book import BookFile
+from text.copies import CopyFinder
 from tokenizer import Tokenizer
 
-CHAPTERS = ["第一回 甲\n甲甲甲乙", "乙乙丙", "第二回 丁\n甲丁丁"]
+CHAPTERS = ["第一回 甲\n甲甲甲乙", "第二回 丙\n乙丙", "第三回 丁\n甲丁丁"]
 LENGTHS = [100, 120, 80, 110, 90] * 20
 
 
+def fill(book: BookFile, text: str) -> CopyFinder:
+    """Put a text into a book."""
+    book.write(text)
+    finder = CopyFinder(book.size)
+    for chapter, part in book.cut(find(text)[1]):
+        finder.add(chapter, part)
+    return finder
+
+
 @pytest.fixture
-def book(tmp_path):
-    with ChapterFile(tmp_path / "chapters.txt") as book:
-        book.add(CHAPTERS)
+def empty(tmp_path):
+    with BookFile(tmp_path / "book.txt") as book:
         yield book
 
 
-def test_chapter_file_reads_back_what_was_added(book):
-    assert [book.read(i) for i in (2, 0, 1)] == [CHAPTERS[2], CHAPTERS[0], CHAPTERS[1]]
-
-
-def test_chapter_file_knows_lengths_titles_and_headings(book):
-    assert book.lengths == list(map(len, CHAPTERS))
-    assert book.titles == ["第一回 甲", "乙乙丙", "第二回 丁"]
-    assert book.headings == 2
-
-
-def test_chapter_file_leaves_out_outer_line_breaks_and_empty_chapters(book):
-    book.add(["\n\n", "", "\n戊\n\n"])
-    assert book.lengths[3:] == [1] and book.read(3) == "戊"
-
-
-def test_chapter_file_cuts_a_single_chapter(tmp_path):
-    text = story(1)
-    with ChapterFile(tmp_path / "chapters.txt") as book:
-        book.add([text])
-        book.cut_single(pieces=5)
-        assert 3 <= len(book.lengths) <= 7
-        assert "\n".join(map(book.read, range(len(book.lengths)))) == text.strip("\n")
-        assert book.counts.sum() == sum(book.lengths)
-
-
-def test_chapter_file_is_deleted_at_the_end(tmp_path):
-    with ChapterFile(tmp_path / "chapters.txt") as book:
-        book.add(CHAPTERS)
-    assert not list(tmp_path.iterdir())
+@pytest.fixture
+def book(empty):
+    fill(empty, "".join(chapter + "\n" for chapter in CHAPTERS))
+    return empty
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -65,6 +50,51 @@ def test_split_validation_chooses_at_least_one_and_leaves_at_least_one():
     assert len(split_validation([1, 1], 0.001, 0)) == len(split_validation([1, 1], 0.999, 0)) == 1
 
 
+def held_out(book: BookFile, text: str, fraction: float = 0.05) -> list[int]:
+    finder = fill(book, text)
+    finder.remove(book)
+    return hold_out(book, finder, fraction, seed=1337)
+
+
+@pytest.mark.parametrize("chapters", [1, 2, 3])
+def test_hold_out_cuts_the_end_of_a_long_chapter(empty, chapters):
+    chosen = held_out(empty, "".join(f"第{n}章 山门\n{prose(n, 400)}" for n in range(1, chapters + 1)))
+    assert 0.03 < sum(empty.lengths[i] for i in chosen) / empty.characters < 0.07
+    assert [empty.chapters[i].begins for i in chosen] == [False]
+
+
+def test_hold_out_holds_out_whole_chapters_where_they_are_short(empty):
+    chosen = held_out(empty, "".join(f"第{n}章 山门\n{prose(n)}" for n in range(1, 7)))
+    assert len(chosen) == 1 and all(chapter.begins for chapter in empty.chapters)
+
+
+def test_hold_out_returns_nothing_for_a_text_that_is_too_short(empty):
+    assert held_out(empty, "甲\n") == []
+
+
+def test_hold_out_leaves_a_chapter_whose_copy_stays_to_train_on(empty):
+    """Few copies stay in a long book."""
+    chapters = [f"第{n}章 山门\n{prose(n)}" for n in range(600)]
+    chosen = held_out(empty, "".join(chapters))
+    i = chosen[10]
+    with BookFile(empty.path.with_name("other.txt")) as other:
+        again = held_out(other, "".join(chapters[:600]) + chapters[i])
+        assert i not in again or 600 in again
+
+
+def test_remove_overlap_takes_known_sentences_out_of_what_is_held_out(empty):
+    half = "第11章 灯火\n" + "".join(line + "\n" for line in prose(1).split("\n")[:10]) + prose(99, 15)
+    finder = fill(empty, "".join(f"第{n}章 山门\n{prose(n)}" for n in range(1, 11)) + half)
+    removed = remove_overlap(empty, finder, [10])
+    assert removed == sum(len(line) + 1 for line in prose(1).split("\n")[:10])
+    assert empty.read(10) == "第11章 灯火\n" + prose(99, 15).strip("\n")
+
+
+def test_remove_overlap_lets_a_verse_stand(empty):
+    finder = fill(empty, "".join(f"第{n}章 山门\n{prose(n)}{prose(50, 1)}" for n in range(1, 11)))
+    assert remove_overlap(empty, finder, [5]) == 0
+
+
 def test_build_vocabulary_counts_training_chapters_only(book):
     tokenizer = build_vocabulary(book, validation=[1], min_count=2)
     assert tokenizer.tokens[261:] == list("甲丁 回第")  # by count, then by code point
@@ -78,11 +108,19 @@ def test_write_bins_starts_each_chapter_with_cls(book, tmp_path):
     assert tokenizer.decode(val) == f"[CLS]{CHAPTERS[1]}"
 
 
+def test_write_bins_puts_no_cls_into_a_chapter_that_was_cut(empty, tmp_path):
+    chosen = held_out(empty, "第一章 山门\n" + prose(1, 100))
+    tokenizer = Tokenizer.build(Counter("第一章 山门\n" + prose(1, 100)))
+    meta = write_bins(tmp_path, empty, chosen, tokenizer)
+    val = np.fromfile(tmp_path / "val.bin", dtype="<u2")
+    assert tokenizer.cls not in val and meta["chapters"] == 1
+
+
 def test_write_bins_counts_tokens_characters_and_unknowns(book, tmp_path):
-    meta = write_bins(tmp_path, book, [1], Tokenizer.build(Counter("第一二回甲乙丁 ")))
-    assert (meta["val_characters"], meta["val_tokens"]) == (3, 1 + 2 + 3)  # 丙 is three bytes
-    assert (meta["unknown_characters"], meta["unknown"]) == (1, {"丙": 1})
-    assert meta["held_out"] == ["乙乙丙"]
+    meta = write_bins(tmp_path, book, [1], Tokenizer.build(Counter("第一二三回甲乙丁 ")))
+    assert (meta["val_characters"], meta["val_tokens"]) == (8, 1 + 6 + 3 + 3)  # each 丙 is three bytes
+    assert (meta["unknown_characters"], meta["unknown"]) == (2, {"丙": 2})
+    assert meta["held_out"] == ["第二回 丙"]
 
 
 @pytest.fixture

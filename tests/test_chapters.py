@@ -1,18 +1,60 @@
+import random
+import re
+
 import pytest
-from conftest import story
+from conftest import NAMES, PLACES, story
 
-from text.chapters import MAX_BUFFER, MAX_CHAPTER, ChapterSplitter, split_by_size
+from text.book import BookFile
+from text.chapters import MAX_CHAPTER, HeadingFinder, find_headings, nearest_end, plan, split_by_size
 
 
-def split(*blocks: str) -> list[str]:
-    splitter = ChapterSplitter()
-    chapters = [chapter for block in blocks for chapter in splitter.feed(block)]
-    return chapters + splitter.flush()
+def prose(seed: int, sentences: int = 25) -> str:
+    """Paragraphs of which no two are the same."""
+    rng = random.Random(seed)
+    words = "听见 望见 走过 想起 守着 推开 离开 问起 提起 送走".split()
+    lines = [
+        f"{rng.choice(NAMES)}{rng.choice(words)}{rng.choice(PLACES)}，{rng.choice(NAMES)}不说话。"
+        f"{rng.choice(NAMES)}又{rng.choice(words)}{rng.choice(PLACES)}，天色已晚{rng.choice('。！？')}"
+        for _ in range(sentences)
+    ]
+    return "".join(line + "\n" for line in lines)
+
+
+def book(*headings: str) -> str:
+    """A book with prose under each heading."""
+    return "".join(f"{heading}\n{prose(i)}" for i, heading in enumerate(headings))
+
+
+def find(text: str, heading: str = "", documents: tuple = (), titles: set | None = None):
+    """The headings and the parts of a text. documents: (line number, first of a file)."""
+    finder = HeadingFinder(re.compile(heading) if heading else None)
+    lines = text.splitlines(keepends=True)
+    starts = dict(documents) or {0: True}
+    cuts = sorted({0, *starts, len(lines)})
+    for start, end in zip(cuts, cuts[1:]):
+        finder.begin_document(starts.get(start, False))
+        finder.feed("".join(lines[start:end]))
+    if titles:
+        finder.add_titles(0, text, titles)
+    headings = find_headings(finder.lines, finder.size)
+    return headings, plan(headings, finder.documents, finder.size)
+
+
+def split(text: str, **options) -> list[str]:
+    """The chapters, without the cutting of long ones."""
+    data = text.encode()
+    return [data[part.start : part.end].decode() for part in find(text, **options)[1]]
 
 
 def chapters_of(text: str) -> list[str]:
-    return [chapter.strip("\n") for chapter in split(text)]
+    return [chapter.strip("\n") for chapter in split(text + "\n")]
 
+
+def titles(text: str, **options) -> list[str]:
+    return [line.text for line in find(text, **options)[0].lines]
+
+
+# -- lines that are headings wherever they stand ----------------------------------------------------------------------
 
 HEADINGS = [
     "第一回 宴桃园豪杰三结义　斩黄巾英雄首立功",
@@ -32,24 +74,48 @@ HEADINGS = [
     "第一章 你是谁？",
     "第一章 他说：“走！”",
     "第一章风起，云涌",
+    "第1话 山门",
+    "☆、第1章",
+    "# 第一章",
+    "## 第一章 风起 ##",
+    "[第一章]",
+    "==第一章 风起==",
+    "第兩百章 歸來",
+    "第一節 風起",
+    "第貳拾參章",
+    "第二百話",
+    "chapter.844",
     "楔子",
     "楔　子",
     "序章 天下",
     "前言",
     "尾声",
+    "尾聲",
+    "後記",
+    "终章 归来",
+    "大结局（上）",
+    "完本感言",
+    "外传",
     "番外 一",
     "番外一",
     "番外篇 结婚",
     "番外（一）",
     "番外1：后来",
+    "番外第一章 灰猫",
+    "番外之三",
     "Chapter 1 The Road",
     "CHAPTER XII",
     "Chapter Twenty: Snow",
+    "Epilogue",
 ]
 PROSE = [
     "第一次见面时他笑了。",
     "第三回合，两人又斗在一处。",
+    "第六回合",
+    "第四本书",
+    "第一封信",
     "第二章里说过的话，他都记得。",
+    "第一章里说过",
     "第一章说的是什么？",
     "第一回见面就吵架",
     "第三章我们已经讲过了",
@@ -61,20 +127,147 @@ PROSE = [
     "番外来的客人",
     "Chapter 1 of the book was long",
     "chapter i love",
+    "12、十二个人都走了",
+    "一九八四年",
+    "2003年",
+    "12:30",
+    "“1、你先走。”",
 ]
 
 
 @pytest.mark.parametrize("line", HEADINGS)
-def test_splitter_cuts_before_a_heading(line):
-    assert len(split(f"开头。\n结束。\n{line}\n正文。\n正文。")) == 2
+def test_plan_cuts_before_a_heading(line):
+    assert len(split(f"开头。\n结束。\n{line}\n正文。\n正文。\n")) == 2
 
 
 @pytest.mark.parametrize("line", PROSE)
-def test_splitter_does_not_cut_before_prose(line):
-    assert len(split(f"开头。\n结束。\n{line}\n正文。\n正文。")) == 1
+def test_plan_does_not_cut_before_prose(line):
+    assert len(split(f"开头。\n结束。\n{line}\n正文。\n正文。\n")) == 1
 
 
-def test_splitter_joins_a_heading_without_text_to_the_next_chapter():
+# -- lines that count ------------------------------------------------------------------------------------------------
+
+FORMS = {
+    "dun": "{n}、山门",
+    "dot": "{n}.山门",
+    "dot and space": "{n}. 山门",
+    "padded": "{n:03d} 山门",
+    "padded, attached": "{n:03d}山门",
+    "number alone": "{n}",
+    "brackets": "（{n}）",
+    "brackets and title": "【{n}】山门",
+    "hash": "#{n}",
+    "Chinese number alone": "{c}",
+    "Chinese number and title": "{c}、山门",
+    "Chinese number, space": "{c} 山门",
+    "unit without 第": "{n}章 山门",
+    "unit before": "章{c} 山门",
+    "night": "第{c}夜",
+    "full stop": "第{c}章 他来到了山门。",
+    "exclamation": "第{c}章他来到了山门！",
+    "long": "第{c}章 " + "他来到了山门，" * 8 + "天就亮了",
+    "book's name": "山门记 第{n}章 灯火",
+    "book's name, attached": "山门记第{n}章",
+    "volume in the line": "第一卷 山门 第{n}章 灯火",
+    "VIP": "VIP章节 第{n}章 灯火",
+    "episode": "Episode {n}",
+    "ep": "EP{n:02d} 山门",
+    "part": "Part {n}: The Gate",
+    "day": "Day {n}",
+    "word and number": "山门{n}",
+    "act": "第{c}幕 山门",
+    "full width": "第{f}章　山门",
+}
+CHINESE = "一 二 三 四 五 六 七 八 九 十 十一 十二".split()
+
+
+def numbered(form: str, n: int) -> str:
+    return form.format(n=n, c=CHINESE[n - 1], f="".join(chr(ord(d) + 0xFEE0) for d in str(n)))
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_find_headings_finds_lines_that_count(name):
+    headings = [numbered(FORMS[name], n) for n in range(1, 13)]
+    assert titles(book(*headings)) == headings
+
+
+@pytest.mark.parametrize("name", ["dun", "padded", "full stop", "number alone", "night"])
+def test_find_headings_allows_missing_and_doubled_numbers(name):
+    headings = [numbered(FORMS[name], n) for n in (1, 2, 3, 5, 6, 7, 8, 8, 9, 10, 12)]
+    found, _ = find(book(*headings))
+    assert [line.text for line in found.lines] == headings
+    assert (found.counts[0].missing, found.counts[0].doubled) == ([4, 11], [8])
+
+
+@pytest.mark.parametrize("name", ["dun", "padded", "full stop", "Chinese number alone"])
+def test_find_headings_allows_a_count_for_each_volume(name):
+    headings = [
+        line for v in range(3) for line in (f"第{CHINESE[v]}卷 风", *(numbered(FORMS[name], n) for n in range(1, 8)))
+    ]
+    assert titles(book(*headings)) == headings
+
+
+def test_find_headings_takes_parts_without_a_number_beside_the_form():
+    headings = ["楔子", *(f"{n}、山门" for n in range(1, 9)), "番外 灯火", "完本感言"]
+    assert titles(book(*headings)) == headings
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "第六回合，两人又斗在一处。\n",
+        "第四本书\n",
+        "第一封信写着：\n第二封信写着：\n第三封信写着：\n第四封信写着：\n",
+        "第三章里说过的话，他都记得。\n",
+        "第三章的结尾他没有看。\n",
+        "“1、你先走。”\n“2、我后走。”\n",
+        "规矩有三条：\n1、不得说谎\n2、不得偷盗\n3、不得夜行\n4、不得饮酒\n5、不得欠账\n6、不得回头\n",
+        "一、不得说谎。\n二、不得偷盗。\n三、不得夜行。\n",
+        "一九八四年\n1984年的冬天\n",
+        "12:30\n3个人走了\n",
+        "第二回 他赢了\n",
+        "第五节 车厢里没有人\n",
+    ],
+    ids=lambda lines: lines.split("\n")[0],
+)
+@pytest.mark.parametrize("form", ["第{n}章 山门", "{n}、山门", "第{c}章 他来到了山门。"])
+def test_find_headings_leaves_prose_alone(form, lines):
+    headings = [numbered(form, n) for n in range(1, 13)]
+    parts = [f"{heading}\n{prose(i)}" for i, heading in enumerate(headings)]
+    for i in (1, 5, 9):
+        parts[i] += lines + prose(100 + i)
+    assert titles("".join(parts)) == headings
+
+
+def test_find_headings_takes_levels_that_do_not_count_for_a_status_line():
+    """A number that rises in the story is no chapter."""
+    parts = [f"第{n}章 山门\n{prose(n)}" + (f"等级：{n}\n{prose(50 + n)}" if n % 2 else "") for n in range(1, 25)]
+    assert titles("".join(parts)) == [f"第{n}章 山门" for n in range(1, 25)]
+
+
+def test_find_headings_finds_nothing_in_prose():
+    assert find(prose(1, 200))[0].lines == []
+
+
+def test_find_headings_by_a_regular_expression():
+    headings = [f"※ 夜 {place} ※" for place in PLACES]
+    assert titles(book("第一章 风", *headings), heading="^※.*※$") == headings
+
+
+def test_add_titles_takes_lines_that_the_file_marks():
+    headings = ["山门的夜", "渡口", "尾声"]
+    assert titles(book(*headings), titles={"山门的夜", "渡口"}) == headings
+
+
+def test_add_titles_ignores_a_book_in_which_everything_is_marked():
+    text = prose(1)
+    assert titles(text, titles=set(text.split("\n"))) == []
+
+
+# -- chapters --------------------------------------------------------------------------------------------------------
+
+
+def test_plan_joins_a_heading_without_text_to_the_next_chapter():
     chapters = chapters_of("第一卷 风\n第一章 雨\n正文。\n第二章 雪\n正文。")
     assert chapters == ["第一卷 风\n第一章 雨\n正文。", "第二章 雪\n正文。"]
 
@@ -82,35 +275,106 @@ def test_splitter_joins_a_heading_without_text_to_the_next_chapter():
 CONTENTS = "\n".join(f"第{i}章 题目" for i in range(1, 41))
 
 
-def test_splitter_makes_a_table_of_contents_a_chapter_of_its_own():
-    assert chapters_of("第一章 雨\n正文。\n" + CONTENTS) == ["第一章 雨\n正文。", CONTENTS]
-
-
-def test_splitter_finds_the_chapters_after_a_table_of_contents():
+def test_plan_finds_the_chapters_after_a_table_of_contents():
     chapters = [f"第{i}章 题目\n正文。" for i in range(1, 41)]
     assert chapters_of("\n".join(["书名", CONTENTS, *chapters])) == ["书名", CONTENTS, *chapters]
 
 
+def test_find_headings_does_not_count_a_table_of_contents():
+    chapters = [f"第{i}章 题目\n{prose(i)}" for i in range(1, 41)]
+    count = find(CONTENTS + "\n" + "".join(chapters))[0].counts[0]
+    assert (len(count.lines), count.missing, count.doubled) == (40, [], [])
+
+
 @pytest.mark.parametrize("lines", [1, 2, 7])
-def test_splitter_gives_the_same_for_any_blocks(lines):
-    parts = (story() + "第一卷\n" + story()).splitlines(keepends=True)
-    blocks = ["".join(parts[i : i + lines]) for i in range(0, len(parts), lines)]
-    assert split(*blocks) == split("".join(parts))
+def test_finder_gives_the_same_for_any_blocks(lines):
+    text = story() + "第一卷\n" + story()
+    parts = text.splitlines(keepends=True)
+    finder, whole = HeadingFinder(), HeadingFinder()
+    for i in range(0, len(parts), lines):
+        finder.feed("".join(parts[i : i + lines]))
+    whole.feed(text)
+    assert finder.lines == whole.lines and finder.size == whole.size == len(text.encode())
 
 
-def test_splitter_feed_returns_a_chapter_when_the_next_begins():
-    splitter = ChapterSplitter()
-    assert splitter.feed("第一章 雨\n正文。\n") == []
-    assert splitter.feed("第二章 雪\n正文。\n") == ["第一章 雨\n正文。\n"]
-    assert splitter.flush() == ["第二章 雪\n正文。\n"]
+# -- documents -------------------------------------------------------------------------------------------------------
 
 
-def test_splitter_cuts_a_long_text_without_headings_at_paragraphs():
-    text = "".join(f"这是第{i}段的文字，没有标题。\n" for i in range(MAX_BUFFER // 15))
-    pieces = split(*(text[i : i + 10**5] for i in range(0, len(text), 10**5)))
-    assert "".join(pieces) == text
-    assert max(map(len, pieces)) < MAX_CHAPTER and all(piece.endswith("\n") for piece in pieces)
+def documents(*texts: str, files: bool) -> dict:
+    ends = [0]
+    for text in texts[:-1]:
+        ends.append(ends[-1] + text.count("\n"))
+    return {"text": "".join(texts), "documents": tuple((end, files or end == 0) for end in ends)}
+
+
+@pytest.mark.parametrize("files", [True, False])
+def test_plan_takes_documents_without_headings_as_chapters(files):
+    texts = [prose(i) for i in range(5)]
+    assert split(**documents(*texts, files=files)) == texts
+
+
+@pytest.mark.parametrize("files", [True, False])
+def test_plan_lets_a_chapter_run_through_documents_when_the_count_goes_on(files):
+    pages = [text for n in range(1, 7) for text in (f"第{n}章 山门\n{prose(n)}", prose(20 + n), prose(40 + n))]
+    chapters = ["".join(pages[i : i + 3]) for i in range(0, 18, 3)]
+    assert split(**documents(*pages, files=files)) == chapters
+
+
+def test_plan_begins_a_chapter_with_another_book():
+    first, second = book("第一章 山门", "第二章 渡口"), "书名\n" + book("第一章 竹林", "第二章 井边")
+    chapters = split(**documents(first, second, files=True))
+    assert chapters[2:] == ["书名\n", *split(second)[1:]]
+
+
+def test_plan_begins_a_chapter_where_a_document_stands_in_for_a_heading():
+    texts = ["第一章 山门\n" + prose(1), prose(2), "第三章 渡口\n" + prose(3)]
+    assert split(**documents(*texts, files=False)) == texts
+
+
+# -- long chapters ---------------------------------------------------------------------------------------------------
+
+
+def lengths(text: str, tmp_path, **options) -> list[int]:
+    """Of the chapters in a book file, where long ones may be cut."""
+    with BookFile(tmp_path / "book.txt") as file:
+        file.write(text)
+        assert "".join(piece for _, piece in file.cut(find(text, **options)[1])) == text
+        return file.lengths
+
+
+def test_cut_leaves_a_long_chapter_whole(tmp_path):
+    text = f"第一章 山门\n{prose(1, 4_000)}第二章 渡口\n{prose(2)}第三章 竹林\n{prose(3)}"
+    assert lengths(text, tmp_path)[0] > 3 * MAX_CHAPTER and len(lengths(text, tmp_path)) == 3
+
+
+def test_cut_cuts_a_long_text_without_headings_at_paragraphs(tmp_path):
+    pieces = lengths(prose(1, 70_000), tmp_path)
+    assert max(pieces) < 10_001 and min(pieces) > 2_000
+
+
+def test_cut_cuts_a_long_text_without_line_breaks_at_sentences(tmp_path):
+    text = prose(1, 4_000).replace("\n", "")
+    with BookFile(tmp_path / "book.txt") as file:
+        file.write(text + "\n")
+        assert all(piece.strip()[-1] in "。！？" for _, piece in file.cut(find(text + "\n")[1]))
+        assert len(file.chapters) > 10
+
+
+def test_plan_may_cut_a_long_part_before_the_count_begins_again():
+    """The headings of another book may not be found there."""
+    volume = book(*(f"第{n}章 山门" for n in range(1, 9)))
+    parts = find(volume + prose(1, 3_000) + volume)[1]
+    assert [part.may_cut for part in parts] == [False] * 7 + [True] + [False] * 8
 
 
 def test_split_by_size_keeps_a_text_without_line_breaks():
     assert "".join(split_by_size("字" * 20001, 5000)) == "字" * 20001
+
+
+@pytest.mark.parametrize(
+    "text, place, end",
+    [("甲。乙。\n丙丁。\n", 6, 5), ("甲乙丙。丁戊己。庚", 5, 4), ("甲" * 50, 20, 20)],
+    ids=["paragraph", "sentence", "neither"],
+)
+def test_nearest_end_finds_the_end_of_a_paragraph_or_sentence(text, place, end):
+    assert nearest_end(text, place) == end

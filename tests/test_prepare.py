@@ -1,4 +1,5 @@
 import os
+import random
 import subprocess
 import sys
 from collections import Counter
@@ -6,6 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 from conftest import ROOT, script, story
+from test_chapters import prose
+from test_wrapping import wrapped
 
 import prepare
 from configurator import UserError, parse
@@ -54,9 +57,9 @@ def test_prepare_writes_counts_encodings_and_settings_to_meta(folder):
 
 def test_prepare_reads_several_files_and_folders(folder):
     (folder / "more").mkdir()
-    (folder / "more/b.txt").write_text(story(3), encoding="gb18030")
+    (folder / "more/b.txt").write_text("第一章 渡口\n甲。\n第二章 古寺\n乙。\n", encoding="gb18030")
     meta = run("book.txt", "more").meta
-    assert meta["chapters"] == 15
+    assert meta["chapters"] == 14
     assert [source["encoding"] for source in meta["sources"]] == ["utf-8", "gb18030"]
 
 
@@ -133,6 +136,96 @@ def test_prepare_report_lists_the_headings(folder, capsys):
     assert all(chapter.partition("\n")[0] in report for chapter in CHAPTERS)
 
 
+def report_of(capsys, *arguments: str) -> str:
+    run(*arguments)
+    return capsys.readouterr().out
+
+
+def test_prepare_report_says_which_headings_were_found_and_what_is_missing(folder, capsys):
+    numbers = (1, 2, 3, 5, 5, 6, 9)
+    text = "".join(f"第{n}话 山门\n{prose(i)}" for i, n in enumerate(numbers))
+    (folder / "gaps.txt").write_text("楔子\n" + prose(50) + text, encoding="utf-8")
+    report = report_of(capsys, "gaps.txt")
+    assert "7 such as 第1话 山门, numbered 1 to 9; missing: 4, 7-8; twice in a row: 5" in report
+    assert "1 without a number, such as 楔子" in report
+
+
+def test_prepare_takes_headings_by_a_regular_expression(folder):
+    (folder / "nights.txt").write_text(
+        "".join(f"夜 {c}\n{prose(i)}" for i, c in enumerate("甲乙丙丁")), encoding="utf-8"
+    )
+    assert run("nights.txt", "--heading=^夜 .$").meta["chapters"] == 4
+
+
+def test_prepare_report_names_what_a_folder_holds_and_was_not_read(folder, capsys):
+    (folder / "more").mkdir()
+    (folder / "book.txt").rename(folder / "more/book.txt")
+    (folder / "more/cover.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    assert "not read   1 .jpg" in report_of(capsys, "more")
+
+
+def test_prepare_report_gives_the_readers_notes(folder, capsys):
+    (folder / "cut.txt").write_bytes((BOOK + "山").encode()[:-1])
+    report = report_of(capsys, "cut.txt")
+    assert "cut" in report.split("read       cut.txt, utf-8\n")[1].split("\n")[0]
+    assert Corpus.open("data/novel").meta["notes"].keys() == {"cut.txt"}
+
+
+def test_prepare_report_says_when_a_text_is_too_small(folder, capsys):
+    assert "use config/laptop.py" in report_of(capsys, "book.txt")
+
+
+def test_prepare_looks_through_data_novel_as_through_any_folder(folder):
+    inside = folder / "data/novel/volume 1"
+    inside.mkdir(parents=True)
+    (folder / "book.txt").rename(inside / "book.txt.md")
+    assert run().meta["sources"][0]["path"] == "data/novel/volume 1/book.txt.md"
+    assert run().meta["chapters"] == 12  # its own files are no text
+
+
+# -- copies ----------------------------------------------------------------------------------------------------------
+
+
+def test_prepare_leaves_out_copies_and_says_so(folder, capsys):
+    (folder / "copy.txt").write_text("书名\n" + BOOK.replace("\n", "\r\n\u3000\u3000"), encoding="gb18030", newline="")
+    report = report_of(capsys, "book.txt", "copy.txt")
+    assert "copies     left out 12 chapters that stand in the text before: 第1回" in report
+
+
+@pytest.mark.parametrize("heading", ["第{n}章\n", ""], ids=["headings", "no headings"])
+def test_prepare_holds_out_nothing_that_is_also_trained_on(folder, heading):
+    """Random text, twice: no line of the validation text stands in the training text."""
+    rng = random.Random(1)
+
+    def chapter(n: int) -> str:
+        lines = ("".join(chr(0x4E00 + rng.randrange(400)) for _ in range(40)) + "。\n" for _ in range(16))
+        return heading.format(n=n) + "".join(lines)
+
+    noise = "".join(map(chapter, range(1, 81)))
+    (folder / "noise.txt").write_text(noise, encoding="utf-8")
+    (folder / "copy.txt").write_text("书名\n" + noise, encoding="utf-8")
+    corpus = run("noise.txt", "copy.txt")
+    train, val = (corpus.tokenizer.decode(part) for part in (corpus.train, corpus.val))
+    lines = {line for line in val.replace("[CLS]", "\n").split("\n") if len(line) > 20}
+    assert lines and not lines & set(train.replace("[CLS]", "\n").split("\n"))
+
+
+# -- doubtful text ---------------------------------------------------------------------------------------------------
+
+
+def test_prepare_warns_of_hard_wrapped_lines_and_unwraps_them(folder, capsys):
+    (folder / "wrapped.txt").write_text(wrapped("\u3000\u3000"), encoding="utf-8")
+    assert "--unwrap joins them" in report_of(capsys, "wrapped.txt")
+    assert "warning" not in report_of(capsys, "wrapped.txt", "--unwrap")
+
+
+def test_prepare_strict_stops_where_it_would_warn(folder):
+    (folder / "lost.txt").write_text(BOOK.replace("山", "\ufffd"), encoding="utf-8")
+    with pytest.raises(UserError, match="U\\+FFFD"):
+        run("lost.txt", "--strict")
+    assert not (folder / "data/novel/train.bin").exists()
+
+
 # -- mistakes --------------------------------------------------------------------------------------------------------
 
 
@@ -165,6 +258,9 @@ def test_prepare_names_a_file_that_it_cannot_use(folder, name, content, words):
     "argument, words",
     [
         ("--drop_lines=(", "not a regular expression"),
+        ("--heading=(", "not a regular expression"),
+        ("--heading=^没有这样的行$", "in no line"),
+        ("--errors=ignore", "strict or replace"),
         ("--encoding=klingon", "no such encoding"),
         ("--vocab=none", "cannot read the vocabulary"),
         ("--val_fraction=2", "between 0 and 1"),

@@ -2,86 +2,43 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from dataset import FORMAT, STAGING, fsync, promote_staged, sha256
-from text.chapters import HEADING, split_by_size
+from dataset import FORMAT, STAGING, FolderLock, fsync, promote_staged, sha256
+from text.book import BookFile, count_characters
+from text.chapters import PIECE
+from text.copies import COPIED, CopyFinder, sentence_hashes, without_headings, without_known_lines
 from tokenizer import Tokenizer
+
+MAX_OVERLAP = 0.1  # of the held-out text may stand in the training text too, such as a verse or a set phrase
 
 
 @contextmanager
 def staging_folder(out: Path) -> Iterator[Path]:
     """A folder in which to write a new set of files. At the end of the block they move into `out`.
 
-    After an error what was written is removed, and `out` keeps its old set.
+    After an error what was written is removed, and `out` keeps its old set. Raises UserError while another process
+    writes to `out`.
     """
-    promote_staged(out)  # in case an earlier call was killed while its files moved
-    staging = out / STAGING
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    try:
-        yield staging
-    except BaseException:
+    with FolderLock(out):
+        promote_staged(out)  # in case an earlier call was killed while its files moved
+        staging = out / STAGING
         shutil.rmtree(staging, ignore_errors=True)
-        raise
-    promote_staged(out)
+        staging.mkdir(parents=True)
+        try:
+            yield staging
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+        promote_staged(out)
 
 
-class ChapterFile:
-    """The chapters in a temporary file: kept until the vocabulary is known, then read back one by one.
-
-    A context manager: the file is deleted at the end. `lengths` (in characters) and `titles` stay.
-    """
-
-    def __init__(self, path: Path):
-        self.path, self.file = path, open(path, "w+b")
-        self._clear()
-
-    def _clear(self) -> None:
-        self.file.truncate(0)
-        self.file.seek(0)
-        self.ends = [0]  # in bytes
-        self.lengths, self.titles = [], []
-        self.headings = 0  # how many chapters begin with a heading
-        self.counts = np.zeros(0x110000, dtype=np.int64)  # of the characters, by code point
-
-    def __enter__(self) -> "ChapterFile":
-        return self
-
-    def __exit__(self, *error) -> None:
-        self.file.close()
-        self.path.unlink(missing_ok=True)
-
-    def add(self, chapters: Iterable[str]) -> None:
-        """Append chapters, without the line breaks at their ends. Empty ones are left out."""
-        for chapter in chapters:
-            chapter = chapter.strip("\n")
-            if not chapter:
-                continue
-            data = chapter.encode()
-            self.file.write(data)
-            self.ends.append(self.ends[-1] + len(data))
-            self.lengths.append(len(chapter))
-            title = chapter.partition("\n")[0]
-            self.headings += HEADING.fullmatch(title) is not None
-            self.titles.append(title[:40])
-            count_characters(chapter, self.counts)
-
-    def read(self, i: int) -> str:
-        """Chapter number i, from 0."""
-        self.file.seek(self.ends[i])
-        return self.file.read(self.ends[i + 1] - self.ends[i]).decode()
-
-    def cut_single(self, pieces: int = 20) -> None:
-        """Cut a book of a single chapter into so many pieces, so that there is something to validate on."""
-        text = self.read(0)
-        self._clear()
-        self.add(split_by_size(text, max(1, len(text) // pieces)))
+# -- what is held out ------------------------------------------------------------------------------------------------
 
 
 def split_validation(lengths: list[int], fraction: float, seed: int) -> list[int]:
@@ -99,34 +56,78 @@ def split_validation(lengths: list[int], fraction: float, seed: int) -> list[int
     return sorted(chosen)
 
 
-def count_characters(text: str, counts: np.ndarray) -> None:
-    """Add the characters of a text to counts, (0x110000,), by code point."""
-    part = np.bincount(np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32))
-    counts[: len(part)] += part
+def hold_out(book: BookFile, finder: CopyFinder, fraction: float, seed: int) -> list[int]:
+    """The numbers of the chapters to validate on, ascending.
+
+    Whole chapters, but where one long chapter would be more than twice what is wanted: then it is cut, and its end is
+    held out. Returns none when the book is too short to hold anything out.
+    """
+    wanted = max(1, round(fraction * book.characters))
+    if len(book.chapters) == 1:
+        return [1] if book.cut_end(0, wanted) else []
+    chosen = split_validation(book.lengths, fraction, seed)
+    longest = book.lengths[chosen[0]]
+    if len(chosen) == 1 and longest > max(PIECE, 2 * wanted) and book.cut_end(chosen[0], wanted):
+        return [chosen[0] + 1]
+    return [i for i, share in zip(chosen, finder.overlaps(chosen)) if share < COPIED] or chosen
 
 
-def build_vocabulary(book: ChapterFile, validation: list[int], min_count: int) -> Tokenizer:
+def remove_overlap(book: BookFile, finder: CopyFinder, held_out: list[int]) -> int:
+    """Take out of the held-out chapters what stands in the training chapters too, if it is much.
+
+    Returns how many characters were taken out.
+    """
+    if len(finder.pairs) != len(book.chapters):  # one was cut
+        finder = CopyFinder(book.size)
+        for i, chapter in enumerate(book.chapters):
+            finder.add(chapter, book.read(i))
+    characters = sum(book.lengths[i] for i in held_out)
+    shared = sum(share * book.lengths[i] for i, share in zip(held_out, finder.overlaps(held_out)))
+    if shared <= MAX_OVERLAP * characters:
+        return 0
+    ours, known, removed = set(), set(), 0
+    for i in held_out:
+        ours |= body_hashes(book, i)
+    for i in set(range(len(book.chapters))) - set(held_out):
+        known |= ours & body_hashes(book, i)
+    for i in held_out:
+        text = book.read(i)
+        rest = without_known_lines(text, known)
+        if len(rest.strip()) > 0.1 * len(text):
+            book.replace(i, rest)
+            removed += len(text) - len(rest)
+    return removed
+
+
+def body_hashes(book: BookFile, i: int) -> set[int]:
+    return sentence_hashes(without_headings(book.read(i), book.chapters[i].headings))
+
+
+# -- the files -------------------------------------------------------------------------------------------------------
+
+
+def build_vocabulary(book: BookFile, validation: list[int], min_count: int) -> Tokenizer:
     """The vocabulary of the training chapters alone."""
-    unseen = np.zeros_like(book.counts)
+    counts = book.counts.copy()
     for i in validation:
-        count_characters(book.read(i), unseen)
-    counts = book.counts - unseen
+        count_characters(book.read(i), counts, -1)
     return Tokenizer.build(Counter({chr(code): int(counts[code]) for code in np.flatnonzero(counts)}), min_count)
 
 
-def write_bins(folder: Path, book: ChapterFile, validation: list[int], tokenizer: Tokenizer) -> dict:
+def write_bins(folder: Path, book: BookFile, validation: list[int], tokenizer: Tokenizer) -> dict:
     """Write train.bin, val.bin and vocab.txt: each chapter as [CLS] and its ids, little-endian uint16.
 
-    Returns the part of meta.json that describes them.
+    The end of a chapter that was cut has no [CLS]. Returns the part of meta.json that describes the files.
     """
     cls = np.array([tokenizer.cls], dtype="<u2")
     tokens, characters, unknown = Counter(), Counter(), Counter()
     chosen = set(validation)
     with open(folder / "train.bin", "wb") as train, open(folder / "val.bin", "wb") as val:
-        for i in tqdm(range(len(book.lengths)), desc="encode", unit=" chapters", delay=1, leave=False):
+        for i, chapter in enumerate(tqdm(book.chapters, desc="encode", unit=" chapters", delay=1, leave=False)):
             part, file = ("val", val) if i in chosen else ("train", train)
             text = book.read(i)
-            ids = np.concatenate((cls, tokenizer.encode_lines(text, allow_special=False))).astype("<u2")
+            ids = tokenizer.encode_lines(text, allow_special=False)
+            ids = np.concatenate((cls, ids) if chapter.begins else (ids,)).astype("<u2")
             file.write(ids.tobytes())
             tokens[part] += len(ids)
             characters[part] += len(text)
@@ -144,8 +145,8 @@ def write_bins(folder: Path, book: ChapterFile, validation: list[int], tokenizer
         "split_digits": tokenizer.split_digits,
         "unknown_characters": unknown.total(),
         "unknown": dict(unknown.most_common(100)),
-        "chapters": len(book.lengths),
-        "held_out": [book.titles[i] for i in validation],
+        "chapters": sum(chapter.begins for chapter in book.chapters),
+        "held_out": [book.chapters[i].title for i in validation],
         "bytes": {path.name: path.stat().st_size for path in paths},
         "sha256": {path.name: sha256(path) for path in paths},
     }

@@ -1,116 +1,268 @@
 """
-Cut a text into chapters, before each heading.
+Cut a text into chapters, before its headings.
 
-    splitter = ChapterSplitter()
+    finder = HeadingFinder()
     for block in blocks:                  # each holds whole lines
-        chapters = splitter.feed(block)   # those that are finished
-    chapters = splitter.flush()           # the rest
+        finder.feed(block)
+    headings = find_headings(finder.lines, finder.size)
+    parts = plan(headings, finder.documents, finder.size)
 
-What is too long to be a chapter has no headings in it, and is cut into pieces of about the same size.
+A book's headings are lines that share a form and whose numbers count up (text/numbering.py), parts without a number
+(楔子, 番外), and lines that the file itself marks as headings. A text without headings is cut into pieces of about the
+same size.
 """
 
 import re
+from bisect import bisect_left, bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
-# -- the heading pattern, matched against a whole line ----------------------------------------------------------------
+from text.headings import Line, candidates, parse
+from text.numbering import Count, choose, count_up
 
-NUMBER = "[0-9０-９零〇○一二三四五六七八九十百千两廿卅卌壹贰叁肆伍陆柒捌玖拾佰仟]+"  # 12, １２, 一百二十, 廿三, 壹佰
-SPACE = "[ \u3000]*"  # 第 1 章, 楔　子
-GAP = "[ \t\u3000:：、.．·]"  # between number and title: 第一回 宴桃园, 第一卷：风起
-TITLE = "[^\n]{0,40}[^\n。，、；：]"  # the rest of the line, which does not end as prose does
-NOT_PROSE = "(?![里中的上下内是有我你他她它这那已就才又也见])"  # not 第一章里说过的话, 第一回见面
+MIN_CONTENTS = 5  # so many headings in a row with no text between them are a table of contents
+MAX_CHAPTER = 30_000  # characters: without headings, what is longer is cut
+PIECE = 5_000  # characters: the size of the pieces into which it is cut
+SENTENCE_END = re.compile("[。！？!?…]+[”’」』）)]*")
+TITLE = "title"  # the form of a line that the file, or the user, says is a heading
 
-# 第一回 宴桃园豪杰三结义, 第 1 章 风起, 第一章】风起, 第三章
-NUMBERED = f"第{SPACE}{NUMBER}{SPACE}[章回节卷集部篇](?:{GAP}+{TITLE}|[】〕][^\n]{{0,40}})?"
 
-# 第一章初入江湖: number and title are not separated. Not 第三回合, 第一集团, 第三节课, and no end of a sentence.
-UNIT = "(?:章|回(?!合)|卷|集(?!团)|节(?![课目车]))"
-NUMBERED_WITHOUT_GAP = f"第{NUMBER}{UNIT}{NOT_PROSE}[^\n]{{0,24}}[^\n。！？；，、：…”]"
+class HeadingFinder:
+    """Collects the lines that may be headings, and the places where documents begin."""
 
-# 楔子, 序章 天下, 前言, 引子, 尾声, 后记, 卷一 风起, 番外, 番外一, 番外篇 结婚, 番外（一）
-EXTRA = f"番外(?:篇|{NUMBER}|[（(][^\n]{{1,5}}[）)])?"
-UNNUMBERED = f"(?:楔{SPACE}子|序[章言幕]?|前言|引[子言]|尾{SPACE}声|后记|卷{NUMBER}|{EXTRA})(?:{GAP}+{TITLE})?"
+    def __init__(self, heading: re.Pattern | None = None):
+        """heading: only lines in which it is found are headings."""
+        self.heading = heading
+        self.lines: list[Line] = []
+        self.size = 0  # of the text so far, in bytes
+        self.documents: list[tuple[int, bool]] = []  # where they begin, and whether a file begins there
+        self.has_text = False  # is there text since the last line of the list?
 
-# Chapter 1 The Road, CHAPTER XII, Chapter Twenty: Snow. Not: Chapter 1 of the book
-SPELLED = (
-    "[A-Za-z]*(?:[Oo]ne|[Tt]wo|[Tt]hree|[Ff]our|[Ff]ive|[Ss]ix|[Ss]even|[Ee]ight|[Nn]ine|[Tt]en|[Ee]leven|[Tt]welve"
-    "|teen|ty)"
-)
-ENGLISH = (
-    f"(?:[Cc]hapter|CHAPTER) +(?:[0-9]+|[IVXLCivxlc]+|{SPELLED})(?:[:：.、—-][^\n]{{0,60}}| +(?![a-z])[^\n]{{0,60}})?"
-)
+    def begin_document(self, first_of_file: bool) -> None:
+        self.documents.append((self.size, first_of_file))
 
-# 【第一章】风起 and 正文 第一章 少年 are headings too
-HEADING = re.compile(
-    f"^[【〔]?(?:正文{GAP}*)?(?:{NUMBERED}|{NUMBERED_WITHOUT_GAP}|{UNNUMBERED}|{ENGLISH})[ \t\u3000]*$", re.MULTILINE
-)
+    def feed(self, block: str) -> None:
+        """Take in a block of whole lines."""
+        at = offset = 0  # the same place in characters and in bytes
+        for start, end in candidates(block, self.heading):
+            text = block[start:end]
+            parsed = (TITLE, None, True) if self.heading else parse(text.strip())
+            if parsed is None:
+                continue
+            between = block[at:start]
+            self.has_text |= bool(between) and not between.isspace()
+            begin = offset + len(between.encode())
+            at, offset = end + 1, begin + len(text.encode()) + 1
+            line = Line(self.size + begin, self.size + offset, text.strip(), *parsed, self.has_text)
+            self.lines.append(line)
+            self.has_text = False
+        rest = block[at:]
+        self.has_text |= bool(rest) and not rest.isspace()
+        self.size += offset + len(rest.encode())
+
+    def add_titles(self, start: int, text: str, titles: set[str]) -> None:
+        """Take lines, which a document itself marks as headings, into the list. text: of the document, from start."""
+        found = list(title_lines(start, text, titles))
+        if not found or len(found) > 0.3 * text.count("\n"):
+            return  # none, or a book in which everything is marked
+        places = {line.start: line for line in self.lines if line.start >= start}
+        for line in found:
+            known = places.get(line.start)
+            if known:
+                known.certain = True
+            else:
+                places[line.start] = line
+        self.lines = [line for line in self.lines if line.start < start] + [places[at] for at in sorted(places)]
+        mark_text_before([line for line in self.lines if line.start >= start], start, text)
+
+
+def title_lines(start: int, text: str, titles: set[str]) -> Iterator[Line]:
+    for raw in text.splitlines(keepends=True):
+        end = start + len(raw.encode())
+        if raw.strip() in titles:
+            yield Line(start, end, raw.strip(), TITLE, None, True)
+        start = end
+
+
+def mark_text_before(lines: list[Line], start: int, text: str) -> None:
+    data, at = text.encode(), 0
+    for i, line in enumerate(lines):
+        between = data[at : line.start - start]
+        if i or between.strip():
+            line.has_text_before = bool(between.strip())
+        at = line.end - start
+
+
+# -- the headings of a book -------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Headings:
+    lines: list[Line]
+    counts: list[Count] = field(default_factory=list)  # the forms that were found, the one with most chapters first
+
+    def inside(self, ranges: list[tuple[int, int]]) -> "Headings":
+        """Those in some parts of the text, from start to end in bytes, ascending."""
+        starts = [start for start, _ in ranges]
+
+        def is_inside(line: Line) -> bool:
+            i = bisect_right(starts, line.start) - 1
+            return i >= 0 and line.start < ranges[i][1]
+
+        counts = [count.only(is_inside) for count in self.counts]
+        return Headings(list(filter(is_inside, self.lines)), [count for count in counts if count.lines])
+
+
+def find_headings(lines: list[Line], size: int) -> Headings:
+    """Those of the lines that are headings. size: of the text, in bytes."""
+    contents = table_of_contents(lines)
+    forms = defaultdict(list)
+    for i, line in enumerate(lines):
+        if line.value is not None and i not in contents:
+            forms[line.form].append(line)
+    counts = [count for form, own in forms.items() if (count := count_up(form, own, size)).lines]
+    chosen = choose(counts, size)
+    kept = {line.start for count in chosen for line in count.lines}
+    kept |= {line.start for i, line in enumerate(lines) if line.certain and (line.value is None or i in contents)}
+    return Headings(only(lines, kept), chosen)
+
+
+def table_of_contents(lines: list[Line]) -> set[int]:
+    """Which lines, by their number, are in a table of contents: headings in a row with no text between them."""
+    contents, run = set(), []
+    for i, line in enumerate([*lines, None]):
+        if line and line.certain and run and not line.has_text_before:
+            run.append(i)
+            continue
+        if len(run) > MIN_CONTENTS:
+            contents.update(run[:-1])  # the last one has text under it
+        run = [i] if line and line.certain else []
+    return contents
+
+
+def only(lines: list[Line], kept: set[int]) -> list[Line]:
+    """The lines that start at these places. A line that is left out is text between the others."""
+    result, has_text = [], False
+    for line in lines:
+        has_text |= line.has_text_before
+        if line.start in kept:
+            result.append(replace(line, has_text_before=has_text))
+            has_text = False
+        else:
+            has_text = True
+    return result
+
 
 # -- chapters ---------------------------------------------------------------------------------------------------------
 
-MIN_CONTENTS = 5  # so many headings in a row with no text between them are a table of contents
-MAX_CHAPTER = 30_000  # characters: what is longer is no chapter
-PIECE = 5_000  # characters: the size of the pieces into which it is cut
-MAX_BUFFER = 2_000_000  # characters: after so many without a heading, finished pieces are given out
+
+@dataclass
+class Part:
+    """A part of the text, from start to end in bytes: a chapter, or what is to be cut into pieces."""
+
+    start: int
+    end: int
+    headings: list[Line]
+    may_cut: bool = False  # when it is longer than MAX_CHAPTER, it is no chapter
 
 
-class ChapterSplitter:
-    """Cuts a text, fed in blocks of whole lines, before each heading.
+def plan(headings: Headings, documents: list[tuple[int, bool]], size: int) -> list[Part]:
+    """The chapters of a text. A heading with no text under it (a volume's) begins the next chapter; many in a row, a
+    table of contents, are a chapter of their own."""
+    starts = {start: None for start in document_starts(headings, documents)} | {
+        line.start: line for line in headings.lines
+    }
+    parts, end = [], 0
+    for start in sorted({0: None, **starts}):
+        line, last = starts.get(start), parts[-1] if parts else None
+        if last and last.headings and start <= end:  # the heading before has no text under it
+            last.headings += [line] if line else []
+        elif last and last.headings and line and not line.has_text_before:
+            last.headings.append(line)
+        else:
+            if last:
+                last.end = start
+            parts.append(Part(start, size, [line] if line else []))
+        end = line.end if line else start
+    parts = [piece for part in parts for piece in without_contents(part)]
+    mark_long(parts, headings)
+    return parts
 
-    A heading with no text under it (a volume's) begins the next chapter. Many in a row, a table of contents, are a
-    chapter of their own.
+
+def without_contents(part: Part) -> list[Part]:
+    """The part, or the table of contents before its last heading and the rest."""
+    if len(part.headings) <= MIN_CONTENTS or part.headings[-1].end >= part.end:
+        return [part]
+    last = part.headings[-1]
+    return [Part(part.start, last.start, part.headings[:-1]), Part(last.start, part.end, [last])]
+
+
+def mark_long(parts: list[Part], headings: Headings) -> None:
+    """Which parts may be cut when they are long: those in which there seem to be no headings.
+
+    They are those without a heading of their own; and a long one after which the count begins again, since the
+    headings of another book may be missing there.
     """
-
-    def __init__(self):
-        self.headings = []  # earlier headings with no text under them, which begin the chapter
-        self.chapter = []  # the parts of the chapter: its heading and what follows
-        self.has_body = False  # is there text under the heading?
-
-    def feed(self, block: str) -> list[str]:
-        """Take in a block. Returns the chapters that are finished."""
-        finished = []
-        starts = {match.start() for match in HEADING.finditer(block)}
-        cuts = sorted({0, *starts, len(block)})
-        for start, end in zip(cuts, cuts[1:]):
-            part, is_heading = block[start:end], start in starts
-            if is_heading:
-                finished += self._begin_chapter()
-            self.chapter.append(part)
-            self.has_body |= "\n" in part.strip("\n") or (not is_heading and part.strip() != "")
-        if sum(map(len, self.chapter)) > MAX_BUFFER:
-            *pieces, last = cut_long("".join(self.headings + self.chapter))
-            self.headings, self.chapter = [], [last]
-            finished += pieces
-        return finished
-
-    def flush(self) -> list[str]:
-        """The chapters that are left at the end of the text."""
-        contents = []
-        if len(self.headings) >= MIN_CONTENTS and self.has_body:
-            contents, self.headings = ["".join(self.headings)], []
-        chapter = "".join(self.headings + self.chapter)
-        self.headings, self.chapter, self.has_body = [], [], False
-        return contents + cut_long(chapter)
-
-    def _begin_chapter(self) -> list[str]:
-        """A heading comes: finish the chapter before it, unless that is only a heading itself."""
-        if self.has_body:
-            return self.flush()
-        self.headings += self.chapter
-        self.chapter = []
-        return []
+    is_found = bool(headings.counts) or any(line.form == TITLE for line in headings.lines)
+    main = {line.start: line.value for line in headings.counts[0].lines} if headings.counts else {}
+    longest = sorted(part.end - part.start for part in parts if part.headings)[-2:-1]
+    following = None  # the number of the next chapter
+    for part in reversed(parts):
+        values = [main[line.start] for line in part.headings if line.start in main]
+        begins_again = bool(values) and following is not None and following <= values[-1]
+        part.may_cut = not part.headings or not is_found
+        if begins_again and longest and part.end - part.start > 2 * longest[0]:
+            part.may_cut = True
+        following = values[0] if values else following
 
 
-def cut_long(text: str) -> list[str]:
-    """The text itself, or pieces of it when it is too long to be a chapter."""
-    return [text] if len(text) <= MAX_CHAPTER else split_by_size(text, PIECE)
+def document_starts(headings: Headings, documents: list[tuple[int, bool]]) -> list[int]:
+    """Where documents begin a chapter: everywhere, unless the count of the headings goes on from one to the next.
+
+    A chapter may run through several files, as pages of a book do. Where there are no numbers on both sides, what the
+    most of the others do is done.
+    """
+    main = headings.counts[0].lines if headings.counts else []
+    places = [line.start for line in main]
+    begins, unknown, votes = [], [], Counter()
+    for start, first_of_file in documents:
+        i = bisect_left(places, start)
+        if i < len(main) and main[i].start == start:
+            continue  # the heading begins the chapter
+        if 0 < i < len(main):
+            goes_on = main[i].value == main[i - 1].value + 1
+            votes[first_of_file] += 1 if goes_on else -1
+            begins += [] if goes_on else [start]
+        else:
+            unknown.append((start, first_of_file, i > 0))
+    return begins + [start for start, first, has_before in unknown if not (has_before and votes[first] > 0)]
 
 
 def split_by_size(text: str, size: int) -> list[str]:
-    """Pieces of about `size` characters, cut after line breaks where there are any."""
+    """Pieces of about `size` characters, cut after line breaks where there are any, else after sentences."""
     pieces, start = [], 0
     while start < len(text):
-        end = text.find("\n", start + size, start + 2 * size) + 1 or start + 2 * size
+        end = cut_place(text, start + size, start + 2 * size)
         if len(text) - end < size // 2:
             end = len(text)
         pieces.append(text[start:end])
         start = end
     return pieces
+
+
+def cut_place(text: str, first: int, last: int) -> int:
+    """The first place between two where a paragraph, or else a sentence, ends; or the last place."""
+    if end := text.find("\n", first, last) + 1:
+        return end
+    sentence = SENTENCE_END.search(text, first, last)
+    return sentence.end() if sentence else last
+
+
+def nearest_end(text: str, place: int) -> int:
+    """The end of the paragraph, or else of the sentence, that is nearest to a place."""
+    reach = max(20, min(place, len(text) - place) // 2)
+    ends = [text.rfind("\n", max(0, place - reach), place) + 1, text.find("\n", place, place + reach) + 1]
+    if not any(ends):
+        ends = [match.end() for match in SENTENCE_END.finditer(text, max(0, place - reach), place + reach)]
+    return min((end for end in ends if 0 < end < len(text)), key=lambda end: abs(end - place), default=place)

@@ -1,0 +1,235 @@
+"""
+The forms that headings have: 第N章, N、, 卷N, Chapter N, and parts without a number, such as 楔子 and 番外.
+
+Here is what a line alone can say. Which of the forms the headings of a book have is decided in text/chapters.py.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from text.natural import number
+
+# -- what is a heading for certain: matched against a whole line ------------------------------------------------------
+
+CHINESE = "零〇○一二三四五六七八九十百千万两廿卅卌壹贰叁肆伍陆柒捌玖拾佰仟兩貳貮參叄陸萬"
+NUMBER = f"[0-9０-９{CHINESE}]+"  # 12, １２, 一百二十, 廿三, 壹佰, 兩百
+SPACE = "[ \u3000]*"  # 第 1 章, 楔　子
+GAP = "[ \t\u3000:：、.．·・—–|｜_-]"  # between number and title: 第一回 宴桃园, 第一卷：风起
+TITLE = "[^\n]{0,40}[^\n。，、；：]"  # the rest of the line, which does not end as prose does
+CHAPTER_UNITS = "章回节節话話集篇"
+VOLUME_UNITS = "卷部季册冊编編"
+NOT_PROSE = "(?![里裡裏中的上下内內是有我你他她它这這那已就才又也见見])"  # not 第一章里说过的话, 第一回见面
+
+# 第一回 宴桃园豪杰三结义, 第 1 章 风起, 第一章】风起, 第三章
+AFTER = f"(?:{GAP}+{TITLE}|[】〕\\]）)》][^\n]{{0,40}})?"
+NUMBERED = f"第{SPACE}{NUMBER}{SPACE}[章回节節话話卷集部篇]{AFTER}|卷{NUMBER}{AFTER}"
+
+# 第一章初入江湖: number and title are not separated. Not 第三回合, 第一集团, 第三节课, and no end of a sentence.
+UNIT = "(?:章|回(?![合来去头])|卷|集(?!团|團)|[节節](?![课課目车車])|[话話](?![题題]))"
+NUMBERED_WITHOUT_GAP = f"第{NUMBER}{UNIT}{NOT_PROSE}[^\n]{{0,24}}[^\n。！？；，、：…”]"
+
+# 楔子, 序章 天下, 番外, 番外一, 番外篇 结婚, 番外（一）, 番外第一章 灰猫, 番外之三, 大结局（上）
+ORDINAL = (
+    f"(?:[之·・-]?{NUMBER}|第{SPACE}{NUMBER}{SPACE}[章回节節话話卷集部篇]|[（(【\\[][^\n]{{1,5}}[）)】\\]]|[上中下])"
+)
+WORDS = (
+    f"楔{SPACE}子|[自代总總原]?序[章言幕曲篇文]?|前言|前[记記]|引{SPACE}[子言]|尾{SPACE}[声聲]|尾[章记記]|后[记序]|後[記序]"
+    "|[终終][章卷回曲]|最[终終][章回话話卷]|(?:大|最[终終])[结結]局|完[本结結]感言|[上新][架书書]感言|[结結][语語]"
+    "|[结結]束[语語]|[跋]|卷首[语語]|[题題][记記]|幕[间間]|[间間]章|附章|特[别別]篇|[内內]容[简簡]介|作者后[记記]"
+)
+PART_BEGINNINGS = "楔自代总總原序前引尾后後终終最大完本上新结結跋卷题題幕间間附特内內作番外"  # of WORDS and EXTRA
+ENGLISH_WORDS = "[Pp]rologue|PROLOGUE|[Ee]pilogue|EPILOGUE|[Ff]oreword|FOREWORD|[Aa]fterword|AFTERWORD"
+EXTRA = f"(?:番外[卷传傳]?|外[传傳]|前[传傳])(?:篇|{ORDINAL})?"
+UNNUMBERED = f"(?:(?:{WORDS}){ORDINAL}?|{EXTRA}){AFTER}|(?:{ENGLISH_WORDS})(?:[:：.—-][^\n]{{0,60}})?"
+
+# Chapter 1 The Road, CHAPTER XII, chapter.844, Chapter Twenty: Snow. Not: Chapter 1 of the book
+SPELLED = (
+    "(?i:(?:(?:twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety)[ -]?)?"
+    "(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)|[a-z]{2,5}teen|[a-z]{2,5}ty)"
+)
+ENGLISH = (
+    f"(?:[Cc]hapter|CHAPTER)[ .:#_-]*(?:[0-9０-９]+|(?<=[ .])(?:[IVXLCivxlc]+|{SPELLED}))"
+    "(?:[:：.、—-][^\n]{0,60}|[ \u3000]+(?![a-z])[^\n]{0,60}|[】\\])][^\n]{0,60})?"
+)
+
+# ☆、第1章, # 第一章, 【第一章】风起, 正文 第一章 少年, ==第一章==
+DECORATION = "[ \t\u3000☆★◆◇○●◎■□▲△▼※＊*#＃=＝~～—–_|｜+<>《》〈〉【】〔〕\\[\\]（）()·•§№▪-]"
+FILLER = f"(?:(?:正文卷?|VIP章[节節]|VIP卷|作品正文|免[费費]章[节節]|公[众眾]章[节節]){GAP}+)?"
+START = f"{DECORATION}{{0,12}}[、.．]?{FILLER}{DECORATION}{{0,12}}"
+AT_START = re.compile(START)
+PART = re.compile(f"(?:{UNNUMBERED}){DECORATION}*")
+HEADING = re.compile(f"(?:{NUMBERED}|{NUMBERED_WITHOUT_GAP}|{ENGLISH}){DECORATION}*")
+
+# -- what may be one, if the numbers of such lines count up -----------------------------------------------------------
+
+MAX_LINE = 100  # characters
+WORD_NUMBERS = {
+    word: value
+    for value, word in enumerate(
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+        " seventeen eighteen nineteen".split()
+    )
+} | {word: 10 * value for value, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)}
+ROMAN = {"i": 1, "v": 5, "x": 10, "l": 50, "c": 100, "d": 500, "m": 1000}
+
+# 第N章, wherever it stands in the line: 书名 第一章, 第一卷 风起 第三章 雨
+ORDINAL_FORM = re.compile(f"第{SPACE}({NUMBER}){SPACE}([^\\W0-9_{CHINESE}])")
+ENGLISH_FORM = re.compile(
+    f"([A-Za-z]{{1,12}}?)([ .:#_-]*)([0-9０-９]+|(?<=[ .])(?:[IVXLCivxlc]+|{SPELLED}))(?![A-Za-z0-9])(.?)"
+)
+# 卷一, 卷之一, 章十二
+UNIT_FORM = re.compile(f"([{CHAPTER_UNITS}{VOLUME_UNITS}]){SPACE}[之第]?({NUMBER})(?:{GAP}|$)")
+NESTED_FORM = re.compile("([A-Za-z]?[0-9]{1,3})([.–—-]|[eExX])([0-9]{1,4})(?:$|[^\\W0-9]|[^\\w.:/])")  # 1-12, S01E12
+BARE_FORM = re.compile(
+    f"(?:([0-9０-９]+)|([{CHINESE}]+)|([IVXLCⅠ-ⅿ]+)(?=$|[^A-Za-z0-9])|({SPELLED})(?=$|[.:：]))"
+    f"({SPACE})($|[章回节節话話]|[^\\w\\s%％℃，]|[^\\W0-9A-Za-z_])"
+)
+# 山门12, 山门（12）; 其一
+PREFIX_FORM = re.compile(
+    f"(?:([^\\W0-9_]{{1,8}})([ \u3000]?[（(]?)([0-9０-９]+)|([^\\W0-9_]{{1,4}}?)([（(]?)([{CHINESE}]+))"
+    f"[）)]?(?:$|{GAP}+{TITLE}$)"
+)
+
+OTHER_WORD = re.compile("回[合来去头]|集[团團]|[节節][课課目车車]|[话話][题題]|封[信]|本书")
+
+# Lines to look at, found fast: those with an ordinal, and those that begin with a number or with a part's name.
+WITH_ORDINAL = re.compile(f"第{SPACE}{NUMBER}")
+LATIN = (
+    f"[A-Za-z]{{1,12}}[ .:#_-]*[0-9０-９]|[A-Za-z]{{1,12}}[ .]+(?:[IVXLCivxlc]+|{SPELLED})(?![A-Za-z])"
+    f"|[IVXLC]{{1,6}}[\n 、.．:：]|{SPELLED}[\n.:：]|{ENGLISH_WORDS}"
+)
+HAN = (
+    f"[{CHINESE}]{{1,9}}(?:[ \u3000章回节節话話]|[^\\w，])|[{CHAPTER_UNITS}{VOLUME_UNITS}]{SPACE}[之第]?{NUMBER}"
+    f"|(?=[{PART_BEGINNINGS}])(?:{WORDS}|番外|外[传傳]|前[传傳])"
+    f"|[一-鿿]{{1,8}}[ \u3000（(]?[0-9０-９]|[一-鿿]{{1,4}}?[{CHINESE}]{{1,9}}{DECORATION}{{0,5}}\n"
+)
+FIRST = f"[0-9０-９Ⅰ-ⅿ]|(?=[A-Za-z])(?:{LATIN})|(?=[一-鿿〇○])(?:{HAN})"
+WITH_START = re.compile(f"\n(?={START}(?:{FIRST}))")
+
+
+@dataclass
+class Line:
+    """A line that may be a heading. Its place is counted in bytes of the book's file."""
+
+    start: int
+    end: int  # behind its line break
+    text: str
+    form: str  # "第N章", "N、", ...; "" for a part without a number
+    value: int | None  # what its number is
+    certain: bool  # a heading whatever the others are
+    has_text_before: bool = True  # is there text between it and the line before it in the list?
+
+
+def line_numeral(text: str) -> int | None:
+    """12, １２, 十二, XII, Twenty-One -> an integer, or None."""
+    text = unicodedata.normalize("NFKC", text).lower()
+    if text.isdecimal():
+        return int(text) if len(text) <= 6 else None
+    if text[:1] in CHINESE:
+        return number(text) if len(text) <= 12 else None
+    if set(text) <= set(ROMAN):
+        values = [ROMAN[c] for c in text]
+        return sum(-a if a < b else a for a, b in zip(values, values[1:] + [0]))
+    words = re.findall("|".join(sorted(WORD_NUMBERS, key=len, reverse=True)), text)
+    return sum(WORD_NUMBERS[word] for word in words) if words and "".join(words) == text.replace("-", "") else None
+
+
+def parse(text: str) -> tuple[str, int | None, bool] | None:
+    """A line -> its form, its number, and whether it is a heading for certain. None: it can be none."""
+    start = AT_START.match(text).end()
+    if PART.fullmatch(text, start):
+        return "", None, True
+    form, value = form_of(text, start)
+    return None if value is None else (form, value, HEADING.fullmatch(text, start) is not None)
+
+
+def form_of(text: str, start: int) -> tuple[str, int | None]:
+    """The form of a line with a number, and the number; ("", None) when there is none. start: behind its decoration."""
+    ordinals = list(ORDINAL_FORM.finditer(text[:MAX_LINE]))
+    if ordinals and (chosen := innermost(ordinals, text)):
+        lead = text[: chosen.start()]
+        known = not lead or ORDINAL_FORM.search(lead) or re.search(f"(?:{GAP}|[》】\\])）])$", lead)
+        return ("" if known or AT_START.fullmatch(lead) else lead) + f"第N{chosen[2]}", line_numeral(chosen[1])
+    if match := UNIT_FORM.match(text, start):
+        return f"{match[1]}N", line_numeral(match[2])
+    if text[:1] in "“‘\"'「『…" or text[:2] == "——":
+        return "", None  # speech
+    if match := NESTED_FORM.match(text, start):
+        return f"N{match[2]}N", line_numeral(match[3])
+    if (match := BARE_FORM.match(text, start)) and (form := bare_form(match, text)):
+        return form, line_numeral(match[1] or match[2] or match[3] or match[4])
+    if match := ENGLISH_FORM.match(text, start):
+        return f"{match[1].capitalize()} N", line_numeral(match[3])
+    if match := PREFIX_FORM.match(text, start):
+        return f"{match[1] or match[4]}{match[2] or match[5] or ''}N", line_numeral(match[3] or match[6])
+    return "", None
+
+
+def bare_form(match: re.Match, text: str) -> str:
+    """The form of a line that begins with a number; "" when the number belongs to a sentence."""
+    digits, chinese, roman, word, space, after = match.groups()
+    if not digits and not space and after.isalpha() and after not in CHAPTER_UNITS:
+        return ""  # 一个人
+    if after and after in ".．:：-" and text[match.end() : match.end() + 1].isdigit():
+        return ""  # 1.5, 12:30
+    attached = "题" if after.isalpha() and not space else ""  # 001山门
+    kind = "N" if digits else "一" if chinese else "I" if roman else "One"
+    return kind + (after if after and after in CHAPTER_UNITS else attached)
+
+
+def innermost(ordinals: list[re.Match], text: str) -> re.Match | None:
+    """Of 第一卷 风起 第三章 雨 the 第三章. None when it stands in the middle of a sentence."""
+    lead = text[: ordinals[0].start()]
+    if len(lead) > 25 or re.search("[，。！？；：“”…]", lead):
+        return None
+    chapters = [m for m in ordinals if m[2] in CHAPTER_UNITS and m.start() <= 40]
+    if ordinals[0][2] in VOLUME_UNITS + "集篇" and len(chapters) > 0:
+        return chapters[-1]
+    return ordinals[0]
+
+
+def is_prose(text: str) -> bool:
+    """Does the line go on after its number as a sentence does?"""
+    match = ORDINAL_FORM.search(text)
+    if match is None:
+        return re.match(f"{START}[A-Za-z]+[ .]+[0-9A-Za-z-]+ [a-z]", text) is not None  # Chapter 1 of the book
+    return not re.match(NOT_PROSE, text[match.end() :])
+
+
+def is_never(text: str) -> bool:
+    """Is it no heading whatever its number: 第六回合, or the beginning of a sentence?"""
+    match = ORDINAL_FORM.search(text)
+    other = match is not None and OTHER_WORD.match(match[2] + text[match.end() :]) is not None
+    return other or text[-1] in "，、；：,;:"
+
+
+def ends_as_prose(text: str) -> bool:
+    return text.rstrip()[-1:] in "。！？；，、：…”’」』!?,;"
+
+
+def candidates(block: str, heading: re.Pattern | None = None) -> Iterator[tuple[int, int]]:
+    """Where the lines are, in a block of whole lines, that may be headings: (start, end without the line break)."""
+    text = "\n" + block
+    starts = set()
+    if heading:
+        starts = {start for start, line in numbered_lines(text) if heading.search(line)}
+    else:
+        for match in WITH_ORDINAL.finditer(text):
+            start = text.rfind("\n", max(0, match.start() - 30), match.start())
+            if start >= 0:
+                starts.add(start)
+        starts.update(match.start() for match in WITH_START.finditer(text))
+    for start in sorted(starts):
+        end = text.find("\n", start + 1, start + 2 + (10**4 if heading else MAX_LINE))
+        if end > 0:
+            yield start, end - 1
+
+
+def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Each line with the place of the line break before it."""
+    start = 0
+    for line in text.split("\n")[1:]:
+        yield start, line
+        start += len(line) + 1

@@ -1,0 +1,166 @@
+"""Signs that a text is not what a reader of Chinese novels would see: one sentence for each that is found."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from text.book import BookFile
+from text.frequencies import COMMON, FREQUENT
+from text.wrapping import wrap_width
+
+SAMPLE = 40  # chapters, from the whole book, in which lines are looked at
+PRIVATE = ((0xE000, 0xF900), (0xF0000, 0x10FFFE))
+PRIVATE_CHARACTER = "[\ue000-\uf8ff\U000f0000-\U0010fffd]"
+HAN = ((0x3400, 0x4DC0), (0x4E00, 0xA000), (0xF900, 0xFB00), (0x20000, 0x32000))
+LATIN_1 = (0xA1, 0x100)
+
+MIN_PRIVATE = 5e-5  # a few private-use characters are rare characters that an old font had there
+MIN_HAN = 0.6  # of the letters; Chinese prose with Latin names has more
+MIN_COMMON = 0.35  # of the Chinese characters; 0.6 and more in novels of all kinds
+MIN_REPEATS = 20  # a line that stands so often, and in so large a part of the chapters, is hardly the novel's
+REPEATED_SHARE = 0.2
+
+
+def warnings(book: BookFile) -> list[str]:
+    """What is doubtful in a book: each a sentence with the share and an example."""
+    checks = (private_use, lost_characters, mojibake_words, wrong_encoding, not_chinese, wrapped_lines, repeated_lines)
+    return [warning for check in checks for warning in check(book)]
+
+
+def private_use(book: BookFile) -> Iterator[str]:
+    n = in_ranges(book.counts, *PRIVATE)
+    if n >= max(5, MIN_PRIVATE * book.characters):
+        yield (
+            f"{share(n, book)} are private-use characters, as in {example(book, PRIVATE_CHARACTER)}:"
+            " the site shows its commonest characters in a font of its own, and without that font they are lost."
+            " Get the text from another place"
+        )
+
+
+def lost_characters(book: BookFile) -> Iterator[str]:
+    if n := int(book.counts[0xFFFD]):
+        yield (
+            f"{share(n, book)} are U+FFFD, as in {example(book, chr(0xFFFD))}: they were lost when the text was"
+            " converted. Get the text from another place, or convert the original again"
+        )
+
+
+def mojibake_words(book: BookFile) -> Iterator[str]:
+    for word, meaning in (
+        ("锟斤拷", "characters that were lost, read as GBK"),
+        ("烫烫烫烫", "memory that was never written"),
+        ("屯屯屯屯", "memory that was never written"),
+        ("锘縚", "a byte order mark read as GBK"),
+    ):
+        if min(book.counts[ord(c)] for c in word) and (n := book.count(word)):
+            yield f"{word} stands in the text {n:,} times ({meaning}), as in {example(book, word)}"
+
+
+def wrong_encoding(book: BookFile) -> Iterator[str]:
+    """UTF-8 that was read as GBK or Latin-1, GBK that was read as Latin-1."""
+    han, letters = in_ranges(book.counts, *HAN), letter_count(book)
+    as_gbk = int(book.counts[utf8_as_gbk()].sum())
+    latin = in_ranges(book.counts, LATIN_1)
+    for n, of, limit, what in (
+        (as_gbk, han, 0.2, "UTF-8 read as GBK"),
+        (latin, letters, 0.3, "UTF-8 or GBK read as Latin-1"),
+    ):
+        if n > 20 and n > limit * of:
+            yield (
+                f"{n / max(1, of):.0%} of the letters look like {what}: {first_line(book)}."
+                " Give the original file, with --encoding=utf-8 or --encoding=gb18030"
+            )
+
+
+def not_chinese(book: BookFile) -> Iterator[str]:
+    han, letters = in_ranges(book.counts, *HAN), letter_count(book)
+    common = int(book.counts[[ord(c) for c in COMMON | FREQUENT if is_han(ord(c))]].sum())
+    if han < MIN_HAN * letters:
+        yield (
+            f"only {han / max(1, letters):.0%} of the letters are Chinese, as in {first_line(book)}:"
+            " this program is made for Chinese, so other languages are learned character by character"
+        )
+    elif common < MIN_COMMON * han:
+        yield (
+            f"only {common / han:.0%} of the characters are among the common ones of Chinese prose, as in"
+            f" {first_line(book)}: it may be in another encoding (--encoding=...), or no prose"
+        )
+
+
+def wrapped_lines(book: BookFile) -> Iterator[str]:
+    lines = sample_lines(book)
+    if width := wrap_width(lines):
+        cut = [line for line in lines if width - 5 <= len(line.rstrip()) * 2 <= width + 5]
+        yield (
+            f"most lines are cut at {width // 2} characters, in the middle of sentences, as in"
+            f" {quote(cut[0]) if cut else quote(lines[0])}. --unwrap joins them"
+        )
+
+
+def repeated_lines(book: BookFile) -> Iterator[str]:
+    """Lines that a site puts into every chapter."""
+    chapters = list(texts(book, SAMPLE))
+    counts = Counter(line for text in chapters for line in set(text.split("\n")[1:]) if 6 <= len(line) <= 100)
+    line, n = counts.most_common(1)[0] if counts else ("", 0)
+    if n >= max(MIN_REPEATS, REPEATED_SHARE * len(chapters)):
+        pattern = re.escape(line).replace("'", ".")
+        yield f"the line {quote(line)} stands in {n} of {len(chapters)} chapters. --drop_lines='{pattern}' removes it"
+
+
+# -- counting ---------------------------------------------------------------------------------------------------------
+
+
+def in_ranges(counts: np.ndarray, *ranges: tuple[int, int]) -> int:
+    return int(sum(counts[start:end].sum() for start, end in ranges))
+
+
+def is_han(code: int) -> bool:
+    return any(start <= code < end for start, end in HAN)
+
+
+def letter_count(book: BookFile) -> int:
+    counts = book.counts
+    return int(sum(counts[code] for code in np.flatnonzero(counts).tolist() if chr(code).isalpha()))
+
+
+def utf8_as_gbk() -> list[int]:
+    """The characters that GBK makes of the first two bytes of Chinese characters in UTF-8, without the common ones."""
+    pairs = (bytes([first, second]) for first in range(0xE4, 0xEA) for second in range(0x80, 0xC0))
+    known = COMMON | FREQUENT | {"\ufffd"}
+    return [ord(c) for pair in pairs for c in pair.decode("gbk", "replace") if c not in known]
+
+
+# -- examples ---------------------------------------------------------------------------------------------------------
+
+
+def texts(book: BookFile, at_most: int = 0) -> Iterator[str]:
+    """The chapters, or so many of them from the whole book."""
+    step = max(1, len(book.chapters) // at_most) if at_most else 1
+    for i in range(0, len(book.chapters), step):
+        yield book.read(i)
+
+
+def sample_lines(book: BookFile) -> list[str]:
+    return [line for text in texts(book, SAMPLE) for line in text.split("\n")]
+
+
+def share(n: int, book: BookFile) -> str:
+    return f"{n:,} of {book.characters:,} characters ({n / book.characters:.2%})"
+
+
+def example(book: BookFile, pattern: str) -> str:
+    """What stands around the first place where a pattern is found."""
+    for text in texts(book):
+        if match := re.search(pattern, text):
+            return quote(text[max(0, match.start() - 8) : match.end() + 8].replace("\n", " "))
+    return "the headings"
+
+
+def first_line(book: BookFile) -> str:
+    return quote(next((line for line in sample_lines(book) if len(line) > 8), book.chapters[0].title))
+
+
+def quote(line: str) -> str:
+    return f"“{line[:24]}{'…' if len(line) > 24 else ''}”"
