@@ -131,12 +131,22 @@ def prepared(tmp_path):
     return tmp_path
 
 
+def contents(folder) -> dict[str, str]:
+    """Of the files in a folder; its lock is none of them."""
+    return {path.name: path.read_text() for path in folder.iterdir() if path.name != ".lock"}
+
+
+def contents(folder) -> dict:
+    """Name -> text of a folder's files, without the lock."""
+    return {path.name: path.read_text() for path in folder.iterdir() if path.name != ".lock"}
+
+
 def test_staging_folder_moves_a_complete_set(prepared):
     with staging_folder(prepared) as staging:
         for name in FILES:
             (staging / name).write_text("new")
         assert (prepared / "meta.json").read_text() == "old"
-    assert {path.name: path.read_text() for path in prepared.iterdir()} == dict.fromkeys(FILES, "new")
+    assert contents(prepared) == dict.fromkeys(FILES, "new")
 
 
 def test_staging_folder_keeps_the_old_set_after_an_error(prepared):
@@ -144,7 +154,7 @@ def test_staging_folder_keeps_the_old_set_after_an_error(prepared):
         with staging_folder(prepared) as staging:
             (staging / "train.bin").write_text("new")
             raise KeyboardInterrupt
-    assert {path.name: path.read_text() for path in prepared.iterdir()} == dict.fromkeys(FILES, "old")
+    assert contents(prepared) == dict.fromkeys(FILES, "old")
 
 
 def test_staging_folder_finishes_the_move_of_a_killed_call(prepared):
