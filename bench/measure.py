@@ -6,7 +6,6 @@ Shared by the benchmarks: timing in turn, processes, the table. A row is a dict;
 
 import importlib.util
 import json
-import os
 import platform
 import statistics
 import subprocess
@@ -43,19 +42,22 @@ def load_nanogpt(folder: str):
     return module
 
 
+MEASURED = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
+usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
+"""
+
+
 def process(*command: str, cwd=ROOT) -> tuple[float, float]:
-    """Run a Python command. Returns its processor seconds and, where the system tells, its peak memory in MiB."""
-    before = os.times()
-    child = subprocess.Popen([sys.executable, *command], cwd=cwd, stdout=subprocess.DEVNULL)
-    if not hasattr(os, "wait4"):  # Windows
-        child.wait()
-        return float("nan"), float("nan")
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    assert child.returncode == 0, f"{command} exited with {child.returncode}"
-    after = os.times()
-    seconds = after.children_user + after.children_system - before.children_user - before.children_system
-    return seconds, usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    """Run a Python command. Returns its processor seconds and its peak memory in MiB. POSIX only.
+
+    It is started by a small process: the peak of a child begins with the size of the process that started it.
+    """
+    wrapped = [sys.executable, "-c", MEASURED, sys.executable, *command]
+    seconds, peak = subprocess.run(wrapped, cwd=cwd, capture_output=True, text=True, check=True).stdout.split()
+    return float(seconds), int(peak) / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def table(rows: list[dict]) -> str:
