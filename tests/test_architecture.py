@@ -8,11 +8,11 @@ from conftest import ROOT
 
 FOLDERS = ("text", "training", "generation")
 LAYERS = [
-    {"configurator", "wordpiece", "model"},
-    {"tokenizer", "machine"},
-    {"dataset", "checkpoint"},
-    set(FOLDERS),
-    {"prepare", "train", "sample", "evaluate", "export"},
+    ("configurator", "wordpiece", "model"),
+    ("tokenizer", "machine"),
+    ("dataset", "checkpoint"),
+    FOLDERS,
+    ("prepare", "train", "sample", "evaluate", "export"),
 ]
 """A module imports modules of lower layers only. Within a layer: dataset <- checkpoint, and inside each folder."""
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
