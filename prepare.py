@@ -6,9 +6,9 @@ Turn a text into what train.py reads: data/NAME/{train.bin,val.bin,vocab.txt,met
     python prepare.py books/ "*.epub" --out_dir=data/mine --vocab=vocab/chinese.txt
 
 Reads text, Markdown, HTML, EPUB, .docx, .odt, .fb2, .json and .jsonl, also compressed and in
-archives. The encoding is detected. Paragraphs are kept, chapters are found by their headings, copies
-of chapters are left out, and some chapters are held out for validation. A large text is never in
-memory whole.
+archives. The encoding is detected. Paragraphs are kept, chapters are found by their headings,
+copies of chapters are left out, and some chapters are held out for validation. A large text is
+never in memory whole.
 """
 
 from dataclasses import dataclass, field
@@ -140,7 +140,8 @@ def read_document(document: Document, cleaner: Cleaner, finder: HeadingFinder, b
         finder.feed(block)
         book.write(block)
     if document.titles and not finder.heading:
-        titles = {cleaner.clean(title + "\n").strip() for title in document.titles}
+        other = Cleaner(cleaner.options)  # what it removes from the titles is not counted
+        titles = {other.clean(title + "\n").strip() for title in document.titles}
         finder.add_titles(start, book.text(start, book.size), titles - {""})
 
 
@@ -206,7 +207,8 @@ def describe_headings(headings: Headings) -> list[dict]:
         }
         for count in headings.counts
     ]
-    if others := [line.text for line in headings.lines if line.value is None]:
+    numbered = {line.start for count in headings.counts for line in count.lines}
+    if others := [line.text for line in headings.lines if line.start not in numbered]:
         forms.append({"form": "", "example": others[0], "count": len(others)})
     return forms
 

@@ -131,11 +131,6 @@ def prepared(tmp_path):
     return tmp_path
 
 
-def contents(folder) -> dict[str, str]:
-    """Of the files in a folder; its lock is none of them."""
-    return {path.name: path.read_text() for path in folder.iterdir() if path.name != ".lock"}
-
-
 def contents(folder) -> dict:
     """Name -> text of a folder's files, without the lock."""
     return {path.name: path.read_text() for path in folder.iterdir() if path.name != ".lock"}

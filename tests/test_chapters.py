@@ -245,6 +245,18 @@ def test_find_headings_takes_levels_that_do_not_count_for_a_status_line():
     assert titles("".join(parts)) == [f"第{n}章 山门" for n in range(1, 25)]
 
 
+def test_find_headings_does_not_count_a_heading_twice_that_stands_there_twice():
+    (count,) = find("".join(f"第{n}章 山门\n第{n}章 山门\n{prose(n)}" for n in range(1, 9)))[0].counts
+    assert (count.doubled, count.missing, count.regularity) == ([], [], 1.0)
+
+
+def test_find_headings_takes_a_volume_that_stands_above_every_chapter():
+    headings = [line for n in range(1, 13) for line in (f"第{CHINESE[n // 5]}卷 风", f"第{n}章 山门")]
+    found, parts = find("".join(line + "\n" + prose(i) * (i % 2) for i, line in enumerate(headings)))
+    assert [line.text for line in found.lines] == headings and len(parts) == 12
+    assert [count.form for count in found.counts] == ["第N章", "第N卷"]
+
+
 def test_find_headings_finds_nothing_in_prose():
     assert find(prose(1, 200))[0].lines == []
 
@@ -257,6 +269,11 @@ def test_find_headings_by_a_regular_expression():
 def test_add_titles_takes_lines_that_the_file_marks():
     headings = ["山门的夜", "渡口", "尾声"]
     assert titles(book(*headings), titles={"山门的夜", "渡口"}) == headings
+
+
+def test_add_titles_takes_a_marked_line_with_a_number_that_does_not_count():
+    headings = ["夜之三", "渡口", "夜之一"]
+    assert titles(book(*headings), titles=set(headings)) == headings
 
 
 def test_add_titles_ignores_a_book_in_which_everything_is_marked():

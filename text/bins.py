@@ -81,9 +81,9 @@ def remove_overlap(book: BookFile, finder: CopyFinder, held_out: list[int]) -> i
         finder = CopyFinder(book.size)
         for i, chapter in enumerate(book.chapters):
             finder.add(chapter, book.read(i))
-    characters = sum(book.lengths[i] for i in held_out)
-    shared = sum(share * book.lengths[i] for i, share in zip(held_out, finder.overlaps(held_out)))
-    if shared <= MAX_OVERLAP * characters:
+    lengths = [book.chapters[i].length for i in held_out]
+    shared = sum(share * length for share, length in zip(finder.overlaps(held_out), lengths))
+    if shared <= MAX_OVERLAP * sum(lengths):
         return 0
     ours, known, removed = set(), set(), 0
     for i in held_out:

@@ -23,9 +23,9 @@ from text.numbering import Count, choose, count_up
 
 MIN_CONTENTS = 5  # so many headings in a row with no text between them are a table of contents
 MAX_CHAPTER = 30_000  # characters: without headings, what is longer is cut
+MAX_TITLES = 5  # lines of a document may be marked as headings, or three in ten
 PIECE = 5_000  # characters: the size of the pieces into which it is cut
 SENTENCE_END = re.compile("[。！？!?…]+[”’」』）)]*")
-TITLE = "title"  # the form of a line that the file, or the user, says is a heading
 
 
 class HeadingFinder:
@@ -47,15 +47,15 @@ class HeadingFinder:
         at = offset = 0  # the same place in characters and in bytes
         for start, end in candidates(block, self.heading):
             text = block[start:end]
-            parsed = (TITLE, None, True) if self.heading else parse(text.strip())
+            parsed = ("", None, True) if self.heading else parse(text.strip())
             if parsed is None:
                 continue
             between = block[at:start]
             self.has_text |= bool(between) and not between.isspace()
             begin = offset + len(between.encode())
             at, offset = end + 1, begin + len(text.encode()) + 1
-            line = Line(self.size + begin, self.size + offset, text.strip(), *parsed, self.has_text)
-            self.lines.append(line)
+            places = self.size + begin, self.size + offset
+            self.lines.append(Line(*places, text.strip(), *parsed, self.heading is not None, self.has_text))
             self.has_text = False
         rest = block[at:]
         self.has_text |= bool(rest) and not rest.isspace()
@@ -64,24 +64,23 @@ class HeadingFinder:
     def add_titles(self, start: int, text: str, titles: set[str]) -> None:
         """Take lines, which a document itself marks as headings, into the list. text: of the document, from start."""
         found = list(title_lines(start, text, titles))
-        if not found or len(found) > 0.3 * text.count("\n"):
+        if not found or len(found) > max(MAX_TITLES, 0.3 * text.count("\n")):
             return  # none, or a book in which everything is marked
-        places = {line.start: line for line in self.lines if line.start >= start}
+        first = len(self.lines)
+        while first and self.lines[first - 1].start >= start:
+            first -= 1
+        places = {line.start: line for line in found} | {line.start: line for line in self.lines[first:]}
         for line in found:
-            known = places.get(line.start)
-            if known:
-                known.certain = True
-            else:
-                places[line.start] = line
-        self.lines = [line for line in self.lines if line.start < start] + [places[at] for at in sorted(places)]
-        mark_text_before([line for line in self.lines if line.start >= start], start, text)
+            places[line.start].certain = places[line.start].is_marked = True
+        self.lines[first:] = [places[at] for at in sorted(places)]
+        mark_text_before(self.lines[first:], start, text)
 
 
 def title_lines(start: int, text: str, titles: set[str]) -> Iterator[Line]:
     for raw in text.splitlines(keepends=True):
         end = start + len(raw.encode())
         if raw.strip() in titles:
-            yield Line(start, end, raw.strip(), TITLE, None, True)
+            yield Line(start, end, raw.strip(), "", None, True)
         start = end
 
 
@@ -125,6 +124,7 @@ def find_headings(lines: list[Line], size: int) -> Headings:
     chosen = choose(counts, size)
     kept = {line.start for count in chosen for line in count.lines}
     kept |= {line.start for i, line in enumerate(lines) if line.certain and (line.value is None or i in contents)}
+    kept |= {line.start for line in lines if line.is_marked}
     return Headings(only(lines, kept), chosen)
 
 
@@ -204,7 +204,7 @@ def mark_long(parts: list[Part], headings: Headings) -> None:
     They are those without a heading of their own; and a long one after which the count begins again, since the
     headings of another book may be missing there.
     """
-    is_found = bool(headings.counts) or any(line.form == TITLE for line in headings.lines)
+    is_found = bool(headings.counts) or any(line.is_marked for line in headings.lines)
     main = {line.start: line.value for line in headings.counts[0].lines} if headings.counts else {}
     longest = sorted(part.end - part.start for part in parts if part.headings)[-2:-1]
     following = None  # the number of the next chapter

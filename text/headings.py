@@ -119,6 +119,7 @@ class Line:
     form: str  # "第N章", "N、", ...; "" for a part without a number
     value: int | None  # what its number is
     certain: bool  # a heading whatever the others are
+    is_marked: bool = False  # does the file itself, or the user, say that it is a heading?
     has_text_before: bool = True  # is there text between it and the line before it in the list?
 
 

@@ -26,15 +26,18 @@ class Count:
     regularity: float = 0.0  # the share of steps that are to the next number, or back to the first
 
     def __post_init__(self):
-        values, regular = [line.value for line in self.lines], 0
-        for a, b in zip(values, values[1:]):
-            regular += b == a + 1 or (b <= 1 and a > 1)
+        regular = 0
+        for line, following, body in zip(self.lines, self.lines[1:], self.bodies):
+            a, b = line.value, following.value
+            # the same heading again: on the next line, or a volume's above each chapter
+            repeated = a == b and (body < MIN_BODY or (self.is_of_volumes and following.certain))
+            regular += b == a + 1 or (b <= 1 and a > 1) or repeated
             self.restarts += b < a
             if a + 1 < b:
                 self.missing += range(a + 1, min(b, a + 1001))
-            elif a == b:
+            elif a == b and not repeated:
                 self.doubled.append(a)
-        self.regularity = regular / max(1, len(values) - 1)
+        self.regularity = regular / max(1, len(self.lines) - 1)
 
     def only(self, is_wanted: Callable[[Line], bool]) -> "Count":
         """Those of the lines that are wanted."""
@@ -66,7 +69,7 @@ def count_up(form: str, lines: Sequence[Line], end: int) -> Count:
         chosen = best_chain([line.value for line in lines], weights, [line.certain for line in lines])
         possible = sum(w > 0.1 and not line.certain for w, line in zip(weights, lines))
         kept = [lines[i] for i in chosen]
-        regularity = Count(form, kept, []).regularity
+        regularity = Count(form, kept, bodies_of(kept, end)).regularity
         if sum(not line.certain for line in kept) < MIN_SHARE * possible or (possible and regularity < MIN_REGULARITY):
             kept = [line for line in lines if line.certain]
         if kept:
@@ -141,7 +144,7 @@ def best_chain(values: list[int], weights: list[float], certain: list[bool]) -> 
 def choose(counts: list[Count], size: int) -> list[Count]:
     """The forms of a book's headings, the one with the most chapters first. size: of the book, in bytes."""
     known = [count for count in counts if count.is_known and is_plausible(count)]
-    main = max(known, key=lambda count: (spread(count), len(count.lines)), default=None)
+    main = max(known, key=lambda count: (spread(count), not count.is_of_volumes, len(count.lines)), default=None)
     others = [count for count in counts if not count.is_known and explains(count, size)]
     best = max(others, key=lambda count: spread(count) * count.regularity, default=None)
     if best and spread(best) > 3 * (spread(main) if main else 0):
