@@ -52,11 +52,6 @@ def holds_files(folder: Path | str) -> bool:
     return any(not is_about(path.name) for path in files_in(Path(folder), Counter()))
 
 
-def texts_in(folder: Path | str) -> list[Path]:
-    """The folder, when there is something to read in it. (Until prepare.py asks holds_files.)"""
-    return [Path(folder)] if holds_files(folder) else []
-
-
 def files_in(folder: Path, skipped: Counter) -> Iterator[Path]:
     """The files in a folder and below, in natural order, without hidden ones and what prepare.py itself writes."""
     found, seen = [], set()
