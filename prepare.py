@@ -14,13 +14,13 @@ never in memory whole.
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from configurator import UserError, configure, run, select
+from configurator import PathStr, UserError, configure, quote, run, select
 
 
 @dataclass
 class Settings:
-    inputs: list[str] = field(default_factory=list)  # files, folders, or globs
-    out_dir: str = "data/novel"  # where the bins go
+    inputs: list[PathStr] = field(default_factory=list)  # files, folders, or globs
+    out_dir: PathStr = "data/novel"  # where the bins go
     encoding: str = "auto"  # of the files: utf-8, gb18030, big5, ...
     errors: str = "strict"  # strict: refuse bytes that do not fit the encoding; replace: read on, and count them
     strict: bool = False  # stop where the report would only warn
@@ -35,7 +35,7 @@ class Settings:
     seed: int = 1337  # chooses the chapters held out
     report: bool = False  # list all headings that were found
     # the vocabulary
-    vocab: str = "auto"  # a vocabulary file; auto: made from this text
+    vocab: PathStr = "auto"  # a vocabulary file; auto: made from this text
     min_count: int = 2  # for vocab=auto: characters rarer than this are spelled in bytes
     split_digits: bool = False  # with a BERT vocabulary: each digit is a token, as in GPT2-Chinese
 
@@ -291,7 +291,9 @@ def print_output(meta: dict, out: Path, seconds: float) -> None:
         f"wrote      {out.as_posix()}: train.bin {meta['train_tokens']:,} tokens, val.bin {meta['val_tokens']:,},"
         f" vocab.txt, meta.json, in {seconds:.1f} s"
     )
-    places = "" if out == Path("data/novel") else f" --data_dir={out.as_posix()} --out_dir=out/{out.name}"
+    places = (
+        "" if out == Path("data/novel") else f" --data_dir={quote(out.as_posix())} --out_dir={quote(f'out/{out.name}')}"
+    )
     print(f"next: python train.py config/novel.py{places}   (or config/laptop.py without a GPU)")
 
 

@@ -170,7 +170,7 @@ class InteractiveSession:
 
     def save(self, rest: str) -> None:
         """Save the story, to another file if one is named."""
-        path = rest or self.file.path
+        path = os.path.expanduser(rest) or self.file.path
         self.write(path)
         print(f"{len(self.text):,} characters are in {path}")
 

@@ -1,5 +1,6 @@
 import os
 import random
+import shlex
 import subprocess
 import sys
 from collections import Counter
@@ -308,3 +309,16 @@ def test_prepare_without_the_package_index_says_what_to_do(tmp_path):
     command = [sys.executable, str(ROOT / "prepare.py")]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 2 and "data/novel/" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="HOME names the home folder")
+def test_prepare_replaces_a_leading_tilde_and_prints_a_command_that_can_be_pasted(tmp_path):
+    home = tmp_path / "我的 家"
+    home.mkdir()
+    (home / "book.txt").write_text(BOOK, encoding="utf-8")
+    environment = {"HOME": str(home)}
+    done = script("prepare.py", "~/book.txt", "--out_dir=~/我的 书", cwd=tmp_path, environment=environment)
+    command = done.stdout.rpartition("next: ")[2].partition("   (")[0]
+    words = shlex.split(command)
+    assert f"--data_dir={home / '我的 书'}" in words and "--out_dir=out/我的 书" in words
+    assert (home / "我的 书/meta.json").exists()

@@ -73,7 +73,7 @@ def files_in(folder: Path, skipped: Counter) -> Iterator[Path]:
 
 
 def is_hidden(name: str) -> bool:
-    """Files that no one means as text: hidden ones, and what macOS and Windows put beside others."""
+    """Files that no one means as text: hidden ones, and what macOS and Windows add to folders."""
     hidden = name.startswith(".") and name.strip(".") != ""
     return hidden or name in ("__MACOSX", "Thumbs.db", "desktop.ini", "$RECYCLE.BIN")
 
