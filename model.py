@@ -11,6 +11,7 @@ gradients with the latter.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -253,6 +254,8 @@ class GPT(nn.Module):
         constraint: tuple[torch.Tensor, torch.Tensor] | None = None,
         seed: int | None = None,
         first_row: int = 0,
+        keep: int = 0,
+        on_logits: Callable[[torch.Tensor], None] = lambda logits: None,
     ):
         """Yield the next ids (B,), one position after the other, starting at the end of the shortest prompt.
 
@@ -263,7 +266,10 @@ class GPT(nn.Module):
         goes to next_state[s, id]. The first state is 0.
         seed: 0 or more; row i uses the random numbers of (seed, first_row + i), so a text does not depend on the batch.
 
-        When the context window is full, it slides by half a block, so the cost per token stays constant.
+        on_logits: called with the model's logits (B, V) fp32 before each choice.
+
+        When the context window is full, it slides by half a block, so the cost per token stays constant. The first
+        `keep` ids of the rows stay in the window.
         """
         B, T = idx.shape
         prompt_lengths = (idx >= 0).sum(1).tolist()
@@ -272,9 +278,14 @@ class GPT(nn.Module):
         state = ids.new_zeros(B)
         decoder = self.decoder or self
         cache = decoder.new_cache(B, min(self.config.block_size, ids.size(1)))
-        start = max(0, min(prompt_lengths) - self.config.block_size)  # the first id that the model has not read
-        for t in range(min(prompt_lengths), ids.size(1)):
-            logits = decoder.next_logits(ids[:, start:t], cache).float()  # (B, V)
+        shortest, room = min(prompt_lengths), self.config.block_size - keep
+        start = shortest - room if shortest > self.config.block_size else 0  # the first id to read
+        for t in range(shortest, ids.size(1)):
+            unread = ids[:, start:t]
+            if not cache.length and start:  # the window has moved
+                unread = torch.cat((ids[:, :keep], unread), dim=1)
+            logits = decoder.next_logits(unread, cache).float()  # (B, V)
+            on_logits(logits)
             if constraint is not None:
                 logits = logits.masked_fill(~constraint[0][state], -math.inf)
             logits = filter_logits(logits, ids[:, :t], temperature, top_k, top_p, min_p, repetition_penalty)
@@ -285,7 +296,7 @@ class GPT(nn.Module):
                 state = constraint[1][state, token].long()
             ids[:, t] = token
             yield token
-            start = slide_window(cache, t, self.config.block_size)
+            start = slide_window(cache, t, self.config.block_size, keep)
 
     def generate(self, idx: torch.Tensor, max_new_tokens: int, **settings) -> torch.Tensor:
         """idx (B, T) -> (B, T + max_new_tokens). The settings are those of `stream`."""
@@ -321,15 +332,16 @@ def sample_token(logits: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     return above.int().argmax(-1)  # the first
 
 
-def slide_window(cache: KVCache, t: int, block_size: int) -> int:
+def slide_window(cache: KVCache, t: int, block_size: int, keep: int = 0) -> int:
     """The position from which the model reads next, after id t was generated.
 
-    t itself, while the cache has room. A full cache is emptied, and the second half of the window is read again.
+    t itself, while the cache has room. A full cache is emptied; the first `keep` ids and the second half of what is
+    left of the window are read again.
     """
     if cache.length < block_size:
         return t
     cache.length = 0
-    return t + 1 - max(1, block_size // 2)
+    return t + 1 - max(1, (block_size - keep) // 2)
 
 
 def filter_logits(

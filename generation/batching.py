@@ -74,15 +74,18 @@ def generate(
     seed: int,
     first_row: int = 0,
     on_update: Callable[[list[Continuation]], None] = lambda batch: None,
+    keep: int = 0,
+    on_logits: Callable[[torch.Tensor], None] = lambda logits: None,
 ) -> list[Continuation]:
     """Continue all prompts in one batch, until each is done.
 
     Row i is sampled with the random numbers of (seed, first_row + i), so it does not depend on the batch. on_update is
     called when new text has come. The continuations are up to date at any moment, also after an exception.
+    keep, on_logits: see GPT.stream. A prompt longer than the context window loses what follows its first `keep` ids.
     """
     batch = [p if isinstance(p, Continuation) else Continuation(tokenizer, p, params) for p in prompts]
     device = model.transformer.wpe.weight.device
-    rows = [torch.tensor(continuation.ids[-model.config.block_size :]) for continuation in batch]
+    rows = [torch.tensor(last_window(continuation.ids, model.config.block_size, keep)) for continuation in batch]
     lengths = [len(row) for row in rows]
     idx = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1).to(device)
     constraint = [torch.from_numpy(table).to(device) for table in tokenizer.utf8_constraint(model.config.vocab_size)]
@@ -97,6 +100,8 @@ def generate(
         constraint=constraint,
         seed=seed,
         first_row=first_row,
+        keep=keep,
+        on_logits=on_logits,
     )
     # Reading a token makes the host wait for a GPU, so several are read at once.
     unread, read_every = [], 1 if device.type == "cpu" else 8
@@ -114,6 +119,11 @@ def generate(
         if all(continuation.done for continuation in batch):
             break
     return batch
+
+
+def last_window(ids: list[int], block_size: int, keep: int) -> list[int]:
+    """The ids that fit the context window: the first `keep`, and as many of the last as there is room for."""
+    return ids if len(ids) <= block_size else ids[:keep] + ids[len(ids) - (block_size - keep) :]
 
 
 def max_batch_size(model: GPT, device: torch.device, max_new_tokens: int) -> int:

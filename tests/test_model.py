@@ -108,19 +108,23 @@ def test_head_and_embedding_share_one_weight():
     assert "lm_head.weight" not in dict(model.named_parameters())
 
 
+@pytest.mark.parametrize("keep", [0, 6])
 @pytest.mark.parametrize("length", [1, 10, 40])
-def test_stream_greedy_is_the_argmax_of_the_full_forward(length):
-    """Computed without a cache, over a window that slides by half a block when it is full."""
+def test_stream_greedy_is_the_argmax_of_the_full_forward(length, keep):
+    """Computed without a cache, over a window of which all but `keep` ids slide by half when it is full."""
     model = make(SHAPES[1])
-    idx = torch.randint(0, 131, (2, length))
-    out = model.generate(idx, 60, temperature=0)
+    idx, seen = torch.randint(0, 131, (2, length)), []
+    out = model.generate(idx, 60, temperature=0, keep=keep, on_logits=seen.append)
     assert out.shape == (2, length + 60) and (out[:, :length] == idx).all()
-    start = max(0, length - 32)
-    for end in range(length, length + 60):
-        if end - start > 32:
-            start = end - 16
-        logits = model(out[:, start:end])[0][:, -1]
+    window = idx if length <= 32 else torch.cat((idx[:, :keep], idx[:, length - (32 - keep) :]), dim=1)
+    for end, cached in zip(range(length, length + 60), seen, strict=True):
+        if window.size(1) > 32:
+            half = max(1, (32 - keep) // 2)
+            window = torch.cat((window[:, :keep], window[:, -half:]), dim=1)
+        logits = model(window)[0][:, -1]
+        assert (logits - cached).abs().max() < 1e-4
         assert (logits.argmax(-1) == out[:, end]).all(), end
+        window = torch.cat((window, out[:, end : end + 1]), dim=1)
 
 
 def test_stream_row_does_not_depend_on_the_batch():
