@@ -240,11 +240,16 @@ def _field(Settings: type, key: str, where: str):
 _BOOL = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
+def _options(kind) -> tuple:
+    """The types of a union, or the type itself."""
+    return typing.get_args(kind) if typing.get_origin(kind) in (types.UnionType, typing.Union) else (kind,)
+
+
 def _from_text(text: str, kind, where: str):
     """Convert text from the command line to the setting's type. Raises UserError."""
     if typing.get_origin(kind) is list:
         return _from_text(text, typing.get_args(kind)[0], where)
-    for option in typing.get_args(kind) if isinstance(kind, types.UnionType) else [kind]:
+    for option in _options(kind):
         try:
             if option is bool:
                 return _BOOL[text.lower()]
@@ -255,14 +260,14 @@ def _from_text(text: str, kind, where: str):
             if option is PathStr:
                 return os.path.expanduser(text)
             return _check(text, option, where)
-        except (KeyError, ValueError):
+        except (KeyError, ValueError, UserError):
             continue
     raise UserError(f"{where}: expected {_show_type(kind)}")
 
 
 def _check(value, kind, where: str):
     """Check a value that has a type already (from a config file) against the setting's type. Raises UserError."""
-    for option in typing.get_args(kind) if isinstance(kind, types.UnionType) else [kind]:
+    for option in _options(kind):
         if typing.get_origin(option) is Literal:
             if value in typing.get_args(option):
                 return value
@@ -284,8 +289,8 @@ def _check(value, kind, where: str):
 
 
 def _show_type(kind) -> str:
-    if isinstance(kind, types.UnionType):
-        return "|".join(_show_type(option) for option in typing.get_args(kind))
+    if len(_options(kind)) > 1:
+        return "|".join(map(_show_type, _options(kind)))
     if typing.get_origin(kind) is Literal:
         return "|".join(map(str, typing.get_args(kind)))
     if typing.get_origin(kind) is list:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import ClassVar, Literal
 
 from configurator import PathStr, UserError, configure, run, select
-from generation.sampling import SamplingParams
+from generation.sampling import DecodeOptions, SamplingParams
 
 
 @dataclass
@@ -39,8 +39,8 @@ class Settings:
     # machine
     device: str = "auto"  # cpu, cuda, cuda:1, mps; auto: the best available
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of weights and products
-    quantize: Literal["none", "int8"] = "none"  # int8 weights, on a CPU: the fastest for one text, less memory
-    compile: bool = False  # with --quantize=int8: faster for long texts, starts some seconds later
+    quantize: Literal["auto", "none", "int8"] = "auto"  # int8 weights, on a CPU: fast for few texts; none: exact
+    compile: bool | Literal["auto"] = "auto"  # with int8 weights, for one text: compile the decoder (once)
 
     REPLACED: ClassVar[dict[str, str]] = {
         "repetition_window": "--repetition_penalty, which looks at the whole text",
@@ -57,7 +57,7 @@ class Settings:
     }
 
     def __post_init__(self):
-        select(SamplingParams, self)  # checks their ranges
+        select(SamplingParams, self), select(DecodeOptions, self)  # check their values
         for name, lowest in (("num_samples", 1), ("seed", 0)):
             if getattr(self, name) < lowest:
                 raise UserError(f"--{name}={getattr(self, name)}: {lowest} or more is needed")
@@ -67,10 +67,6 @@ class Settings:
             raise UserError("--interactive writes one story: no --num_samples, no --start_file, one --start at most")
         if self.temperature == 0 and self.num_samples > 1:
             raise UserError(f"--temperature=0 is deterministic: all {self.num_samples} samples would be the same")
-        if self.quantize == "int8" and self.dtype not in ("auto", "bfloat16"):
-            raise UserError(f"--quantize=int8 computes in bfloat16, so no --dtype={self.dtype}")
-        if self.compile and self.quantize != "int8":
-            raise UserError("--compile needs --quantize=int8")
 
 
 settings = configure(Settings) if __name__ == "__main__" else None  # before the heavy imports, so --help is quick
@@ -81,15 +77,13 @@ import time
 import warnings
 from pathlib import Path
 
-import torch
-
 import checkpoint
 from generation.batching import Continuation, generate, max_batch_size
 from generation.console import ConsoleStreamer
 from generation.interactive import InteractiveSession, story_file
-from generation.optimize import optimize_for_inference
+from generation.optimize import load_for_inference
 from generation.saving import SampleFile
-from machine import pick_device, pick_dtype
+from machine import pick_device
 from model import GPT
 from text.cleaning import Cleaner, CleaningOptions
 from text.readers import find_sources
@@ -103,11 +97,12 @@ def main(s: Settings) -> None:
     device = pick_device(s.device)
     folder = checkpoint.find_checkpoint(s.model or checkpoint.newest_run(Path("out")))
     path = story_file(s.save) if s.interactive else "samples.txt" if s.save is True else s.save
-    tokenizer, model = load(folder, s, device)
-    s = replace(s, compile=model.decoder is not None and s.compile)
+    options, texts = select(DecodeOptions, s), len(prompts) * s.num_samples
+    tokenizer, model, options = load_for_inference(folder, device, options, texts, s.max_new_tokens)
+    s = replace(s, **asdict(options))
     params, seed = select(SamplingParams, s), s.seed or secrets.randbelow(10**6) + 1
     print(f"{folder.as_posix()}, seed {seed}", file=sys.stderr)
-    made_with = {**asdict(params), "dtype": s.dtype, "quantize": s.quantize, "compile": s.compile}
+    made_with = {**asdict(params), **asdict(options)}
     file = SampleFile(path, folder, seed, made_with) if path else None
     if s.interactive:
         InteractiveSession(model, tokenizer, params, prompts[0], file, autosave=bool(s.save)).run()
@@ -155,19 +150,6 @@ def clean_prompt(prompt: str) -> str:
     """Clean a prompt as prepare.py cleans a text: no indents, no carriage returns, no control characters."""
     cleaned = "".join(Cleaner(CleaningOptions()).blocks([prompt]))
     return cleaned if prompt.endswith("\n") else cleaned.removesuffix("\n")
-
-
-def load(folder: Path, s: Settings, device: torch.device) -> tuple[Tokenizer, GPT]:
-    """A checkpoint's tokenizer, and its model on the device, ready for generation. Raises UserError."""
-    tokenizer, model = checkpoint.load_tokenizer(folder), checkpoint.load_pretrained(folder)
-    if model.config.vocab_size < tokenizer.vocab_size:
-        sizes = f"{tokenizer.vocab_size:,} tokens, the model {model.config.vocab_size:,}"
-        raise UserError(f"{folder}: the vocabulary has {sizes}")
-    if s.quantize != "none" and device.type != "cpu":
-        raise UserError(f"--quantize={s.quantize} works on a CPU (--device=cpu); this is {device}")
-    if s.compile:
-        print("compiling ...", file=sys.stderr)
-    return tokenizer, optimize_for_inference(model, device, pick_dtype(s.dtype, device), s.quantize, s.compile)
 
 
 if __name__ == "__main__":

@@ -119,6 +119,9 @@ class Tokenizer:
         """Do both give the same ids?"""
         return isinstance(other, Tokenizer) and (self.tokens, self.split_digits) == (other.tokens, other.split_digits)
 
+    def __hash__(self) -> int:
+        return hash((len(self.tokens), self.split_digits))
+
     def token_to_id(self, token: str) -> int:
         """The id of a token. Raises KeyError when there is none."""
         return self._ids[token]

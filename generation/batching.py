@@ -5,7 +5,9 @@ The one place where text is sampled: prompts in, continuations out, several in o
     texts[0].text
 """
 
+import math
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 
@@ -37,8 +39,8 @@ class Continuation:
         self.prompt_ids, self.prompt_length = len(self.ids), len(self.text)
         self.new_tokens, self.done = 0, False
         self.pending_ids = []  # bytes that are not a whole character yet
-        # The last id: words of a BERT vocabulary get a space between them.
-        self.context_ids = [i for i in self.ids[-1:] if i != tokenizer.cls and not tokenizer.is_byte[i]]
+        # The last id of a BERT vocabulary: its words get a space between them.
+        self.context_ids = [i for i in self.ids[-1:] if i != tokenizer.cls and not tokenizer.native]
 
     def add(self, i: int) -> None:
         """Take the next id."""
@@ -50,11 +52,11 @@ class Continuation:
         if i == tokenizer.cls:
             piece = "" if stop == "chapter" else "\n\n"
         else:
-            context = tokenizer.decode(self.context_ids)
+            context = tokenizer.decode(self.context_ids) if self.context_ids else ""
             piece = tokenizer.decode(self.context_ids + self.pending_ids)[len(context) :]
             if tokenizer.is_byte[i] and "\ufffd" in piece:
                 return
-        self.context_ids = [] if tokenizer.is_byte[i] or i == tokenizer.cls else [i]
+        self.context_ids = [] if tokenizer.native or i == tokenizer.cls else [i]
         self.ids += self.pending_ids
         self.pending_ids, self.text = [], self.text + piece
         if stop not in ("", "chapter", "paragraph") and (end := self.text.find(stop, self.prompt_length)) >= 0:
@@ -88,7 +90,6 @@ def generate(
     rows = [torch.tensor(last_window(continuation.ids, model.config.block_size, keep)) for continuation in batch]
     lengths = [len(row) for row in rows]
     idx = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1).to(device)
-    constraint = [torch.from_numpy(table).to(device) for table in tokenizer.utf8_constraint(model.config.vocab_size)]
     tokens = model.stream(
         idx,
         params.max_new_tokens,
@@ -97,7 +98,7 @@ def generate(
         top_p=params.top_p,
         min_p=params.min_p,
         repetition_penalty=params.repetition_penalty,
-        constraint=constraint,
+        constraint=utf8_constraint(tokenizer, model.config.vocab_size, device),
         seed=seed,
         first_row=first_row,
         keep=keep,
@@ -119,6 +120,13 @@ def generate(
         if all(continuation.done for continuation in batch):
             break
     return batch
+
+
+@lru_cache(maxsize=1)
+def utf8_constraint(tokenizer: Tokenizer, vocab_size: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """The constraint for GPT.stream: only whole characters are generated."""
+    allowed, next_state = map(torch.from_numpy, tokenizer.utf8_constraint(vocab_size))
+    return torch.where(allowed, 0.0, -math.inf).to(device), next_state.to(device)
 
 
 def last_window(ids: list[int], block_size: int, keep: int) -> list[int]:

@@ -6,7 +6,11 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from machine import pick_dtype
 from model import GPT
+
+PROMPT = 64  # positions
+PRODUCT = pick_dtype("auto", torch.device("cpu"))
 
 
 class PackedLinear(nn.Module):
@@ -26,7 +30,11 @@ class PackedLinear(nn.Module):
 
 
 class Int8Linear(nn.Module):
-    """y = x Wᵀ + b with W ≈ scale * int8, one scale per row (output channel). x stays in bf16."""
+    """y = x Wᵀ + b with W ≈ scale * int8, one scale per row (output channel). x stays in bf16.
+
+    torch's product for int8 weights is made for few positions. From PROMPT positions on, the weights are converted, and
+    the product is the processor's fastest: bf16 where it has that, else fp32.
+    """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None):
         """weight: (out, in), any floating-point type. bias: (out,)."""
@@ -39,6 +47,9 @@ class Int8Linear(nn.Module):
         self.bias = None if bias is None else bias.bfloat16()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.size(-2) >= PROMPT:
+            y = F.linear(x.to(PRODUCT), self.weight[:, : x.size(-1)].to(PRODUCT)).to(x.dtype) * self.scale
+            return y if self.bias is None else y + self.bias
         if x.size(-1) < self.weight.size(1):
             x = F.pad(x, (0, self.weight.size(1) - x.size(-1)))
         y = torch._weight_int8pack_mm(x.reshape(-1, x.size(-1)), self.weight, self.scale).view(*x.shape[:-1], -1)

@@ -1,19 +1,66 @@
 """
 Prepare a loaded model for generation. docs/BENCHMARKS.md has what each way is worth.
 
-    model = optimize_for_inference(load_pretrained("out/novel"), device, torch.bfloat16)
-    model = optimize_for_inference(load_pretrained("out/novel"), device, torch.bfloat16, "int8", compile=True)
+    tokenizer, model, options = load_for_inference(folder, device, DecodeOptions())
+    model = optimize_for_inference(load_pretrained(folder), device, torch.bfloat16, "int8", compile=True)
 """
 
+import sys
 import warnings
+from pathlib import Path
 
 import torch
 
-from configurator import first_line
-from generation.compiled import CompiledDecoder
+import checkpoint
+from configurator import UserError, first_line
+from generation.compiled import CompiledDecoder, compiled_file, has_compiler
 from generation.cuda_graph import CUDAGraphDecoder, cuda_graphs_work
 from generation.linear import Int8Linear, PackedLinear, can_pack, replace_linears
+from generation.sampling import DecodeOptions
+from machine import pick_dtype
 from model import GPT
+from tokenizer import Tokenizer
+
+
+def load_for_inference(
+    folder: Path, device: torch.device, options: DecodeOptions, rows: int = 1, max_new_tokens: int = 0
+) -> tuple[Tokenizer, GPT, DecodeOptions]:
+    """A checkpoint's tokenizer and model, ready to generate `rows` texts at once, and the options without "auto".
+
+    Raises UserError.
+    """
+    tokenizer, model = checkpoint.load_tokenizer(folder), checkpoint.load_pretrained(folder)
+    if model.config.vocab_size < tokenizer.vocab_size:
+        sizes = f"{tokenizer.vocab_size:,} tokens, the model {model.config.vocab_size:,}"
+        raise UserError(f"{folder}: the vocabulary has {sizes}")
+    dtype, quantize, compile = fastest(options, model, device, rows, max_new_tokens)
+    model = optimize_for_inference(model, device, dtype, quantize, compile)
+    dtype = str(torch.bfloat16 if quantize == "int8" else dtype).removeprefix("torch.")
+    return tokenizer, model, DecodeOptions(dtype, quantize, isinstance(model.decoder, CompiledDecoder))
+
+
+def fastest(
+    options: DecodeOptions, model: GPT, device: torch.device, rows: int = 1, max_new_tokens: int = 0
+) -> tuple[torch.dtype, str, bool]:
+    """What each "auto" stands for: (dtype, quantize, compile), for `rows` texts at once of so many new tokens.
+
+    It depends on the machine and the numbers alone, so a seed gives the same text again. Raises UserError.
+    """
+    if options.quantize == "int8" and device.type != "cpu":
+        raise UserError(f"--quantize=int8 works on a CPU (--device=cpu); this is {device}")
+    dtype, capability = pick_dtype(options.dtype, device), torch.backends.cpu.get_cpu_capability()
+    quantize, compile = options.quantize, options.compile
+    if quantize == "auto":
+        # The product for int8 weights takes the same time for each row. In bf16, two rows take little more than one.
+        few = rows == 1 if dtype == torch.bfloat16 else rows <= 16
+        fast = device.type == "cpu" and capability in ("AVX2", "AVX512")
+        quantize = "int8" if compile is True or (options.dtype == "auto" and few and fast) else "none"
+    if compile == "auto":
+        # Compiling takes half a minute once; loading the file takes nothing. Tested with AVX-512; slower with AVX2.
+        gains = quantize == "int8" and rows == 1 and capability == "AVX512" and model.num_params() > 5e7
+        compiled = gains and compiled_file(model.config).exists()
+        compile = gains and max_new_tokens >= 100 and (compiled or (max_new_tokens >= 500 and has_compiler()))
+    return dtype, quantize, compile
 
 
 def optimize_for_inference(
@@ -28,6 +75,8 @@ def optimize_for_inference(
     if quantize == "int8":
         replace_linears(model, Int8Linear).bfloat16()
         if compile:
+            if not compiled_file(model.config).exists():
+                print("compiling the decoder (once, about half a minute; not with --compile=False)", file=sys.stderr)
             try:
                 model.decoder = CompiledDecoder(model)
             except Exception as error:  # the toolchain raises many types

@@ -1,6 +1,7 @@
 """The settings that decide what is generated. No heavy imports: the scripts check them before torch is loaded."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from configurator import UserError
 
@@ -32,3 +33,18 @@ class SamplingParams:
         ):
             if not fits:
                 raise UserError(f"--{name}={getattr(self, name)}: {what}")
+
+
+@dataclass(frozen=True)
+class DecodeOptions:
+    """How the model computes; see generation/optimize.py. Raises UserError for settings that exclude each other."""
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    quantize: Literal["auto", "none", "int8"] = "auto"
+    compile: bool | Literal["auto"] = "auto"
+
+    def __post_init__(self):
+        if self.quantize == "int8" and self.dtype not in ("auto", "bfloat16"):
+            raise UserError(f"--quantize=int8 computes in bfloat16, so no --dtype={self.dtype}")
+        if self.compile is True and (self.quantize == "none" or self.dtype not in ("auto", "bfloat16")):
+            raise UserError("--compile is for int8 weights: no --quantize=none, no --dtype")

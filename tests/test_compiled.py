@@ -12,31 +12,32 @@ from machine import compile_error
 from model import slide_window
 
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module", autouse=True)
-def compiler():
+def cache_folder(tmp_path_factory):
     if reason := compile_error(CPU):
         pytest.skip(reason)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
-def int8_model(width: int = 32, compile: bool = False):
-    if compile:
-        torch._dynamo.reset()  # it compiles a function for eight models at most
+def int8_model(width: int = 40, compile: bool = False):
     return optimize_for_inference(lively_model(48, width), CPU, torch.bfloat16, "int8", compile)
 
 
-def test_compiled_decoder_compiles_one_block_and_the_head_for_all_lengths():
-    graphs = torch._dynamo.utils.counters["stats"]
-    graphs.clear()
-    with torch._dynamo.config.patch(error_on_recompile=True):
-        model = int8_model(compile=True)
-        for rows, prompt, new in ((1, 1, 120), (1, 60, 30), (1, 5, 7), (3, 2, 60)):  # also after the window slides
-            model.generate(random_ids(rows, prompt), new, seed=1)
-    assert isinstance(model.decoder, CompiledDecoder) and graphs["unique_graphs"] == 2
+def test_compiled_decoder_is_compiled_once_for_all_texts(monkeypatch):
+    int8_model(compile=True)
+    monkeypatch.setattr(compiled, "compile_block", lambda *_: pytest.fail("compiled again"))
+    model = int8_model(compile=True)
+    for rows, prompt, new in ((1, 1, 120), (1, 60, 30), (1, 5, 7), (3, 2, 60)):  # also after the window slides
+        model.generate(random_ids(rows, prompt), new, seed=1)
+    assert isinstance(model.decoder, CompiledDecoder)
 
 
-@pytest.mark.parametrize("four_weights_at_once, width", [(False, 40), (True, 40), (True, 30)])
+@pytest.mark.parametrize("four_weights_at_once, width", [(compiled.FOUR_WEIGHTS_AT_ONCE, 40), (True, 30), (False, 30)])
 def test_compiled_decoder_is_nearer_to_float64_than_the_plain_step(four_weights_at_once, width, monkeypatch):
     """Against a float64 model with the same rounded weights."""
     monkeypatch.setattr(compiled, "FOUR_WEIGHTS_AT_ONCE", four_weights_at_once)
@@ -54,7 +55,7 @@ def test_compiled_decoder_is_nearer_to_float64_than_the_plain_step(four_weights_
         with torch.inference_mode():
             got = torch.stack([decoder.next_logits(idx[:, t : t + 1], cache) for t in range(40)], dim=1)
         errors.append(((got - expected).norm() / expected.norm()).item())
-    assert errors[0] < 0.004 and errors[0] < errors[1], errors
+    assert errors[0] < 0.006 and errors[0] < errors[1], errors
 
 
 def rounded(layer: Int8Linear, columns: int) -> torch.Tensor:

@@ -12,6 +12,7 @@ from conftest import ENVIRONMENT, ROOT, script
 import checkpoint
 import sample
 from configurator import UserError, parse
+from generation import optimize
 
 SHORT = ["--max_new_tokens=30", "--device=cpu"]
 
@@ -113,7 +114,8 @@ def test_start_is_cleaned_as_a_text_and_shown(call, start, shown):
         (["--interactive", "--num_samples=2"], "one story"),
         (["--temperature=0", "--num_samples=2"], "would be the same"),
         (["--quantize=int8", "--dtype=float32"], "bfloat16"),
-        (["--compile"], "--compile needs --quantize=int8"),
+        (["--compile", "--quantize=none"], "--compile is for int8 weights"),
+        (["--compile", "--dtype=float32"], "--compile is for int8 weights"),
         (["--repetition_window=1"], "use --repetition_penalty"),
         (["--topk=5"], "use --top_k"),
         (["--seed=-1"], "0 or more"),
@@ -146,7 +148,7 @@ def test_int8_weights_generate(call):
 
 def test_compile_without_a_compiler_warns_and_generates_the_same(workplace, tmp_path):
     arguments = ["--model=out/tiny", "--start=却说", "--seed=1", "--quantize=int8"]
-    environment = {"CXX": "/no/compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    environment = {"CXX": "/no/compiler", "XDG_CACHE_HOME": str(tmp_path), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
     done = run(workplace, *arguments, "--compile", environment=environment)
     assert done.stdout == run(workplace, *arguments).stdout
     assert "torch.compile does not work here" in done.stderr and "Traceback" not in done.stderr
@@ -161,18 +163,12 @@ def test_compiled_samples_are_generated_one_by_one(call, monkeypatch, compiled, 
         batches.append(len(batch))
         return whole(model, tokenizer, batch, *more)
 
-    def optimize(model, *arguments):
-        model = optimize_for_inference(model, *arguments[:-1], compile=False)
-        model.decoder = Plain(model) if arguments[-1] else None
-        return model
-
     class Plain:
         def __init__(self, model):
             self.new_cache, self.next_logits = model.new_cache, model.next_logits
 
-    optimize_for_inference = sample.optimize_for_inference
     monkeypatch.setattr(sample, "generate", generate)
-    monkeypatch.setattr(sample, "optimize_for_inference", optimize)
+    monkeypatch.setattr(optimize, "CompiledDecoder", Plain)
     call("--num_samples=3", "--seed=1", "--quantize=int8", *(["--compile"] if compiled else []))
     assert batches == sizes
 
