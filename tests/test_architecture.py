@@ -12,7 +12,7 @@ LAYERS = [
     ("tokenizer", "machine"),
     ("dataset", "checkpoint"),
     FOLDERS,
-    ("prepare", "train", "sample", "evaluate", "export"),
+    ("prepare", "train", "sample", "serve", "evaluate", "export"),
 ]
 """A module imports modules of lower layers only. Within a layer: dataset <- checkpoint, and inside each folder."""
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
