@@ -259,6 +259,8 @@ def _from_text(text: str, kind, where: str):
                 return float(text)
             if option is PathStr:
                 return os.path.expanduser(text)
+            if typing.get_origin(option) is Literal:
+                return {str(value): value for value in typing.get_args(option)}[text]
             return _check(text, option, where)
         except (KeyError, ValueError, UserError):
             continue

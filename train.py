@@ -42,6 +42,7 @@ class Settings:
     learning_rate: float = 3e-3  # the highest; muon: of the matrices, adamw: of everything
     adamw_learning_rate: float = 6e-3  # with muon, the highest of embeddings, biases and norms
     weight_decay: float = 0.1  # of matrices
+    muon_steps: Literal[3, 5] = 5  # of Muon's iteration; 3 is faster where steps are small
     beta1: float = 0.9  # AdamW's decay of the gradient's mean
     beta2: float = 0.95  # AdamW's decay of the gradient's square
     grad_clip: float = 1.0  # the highest norm of the gradient; 0: no limit
@@ -426,8 +427,9 @@ class Trainer:
         s, config = self.s, self.model.config
         tokens_per_step = self.windows_per_step * s.block_size
         self.log.info(describe(self.model, self.corpus, self.device, self.dtype, tokens_per_step, self.windows))
-        memory = expected_memory(config, s.batch_size, self.dtype, s.optimizer, s.checkpoint_activations)
-        seconds = expected_seconds(self.model, self.limits, self.state, self.windows_per_step, s.optimizer, peak_flops)
+        memory = expected_memory(config, s.batch_size, self.dtype, s.optimizer, s.checkpoint_activations, self.device)
+        muon_steps = s.muon_steps if s.optimizer == "muon" else 0
+        seconds = expected_seconds(self.model, self.limits, self.state, self.windows_per_step, muon_steps, peak_flops)
         self.log.info(forecast(memory, seconds, peak_flops, self.device))
 
     def wrap_model(self):
@@ -460,7 +462,14 @@ def choose_batch_size(s: Settings, config: GPTConfig, dtype, device: torch.devic
     if device.type == "cpu":
         free /= world_size  # they share it
     batch_size, accumulation = auto_batch_size(
-        config, dtype, s.optimizer, s.checkpoint_activations, s.gradient_accumulation_steps, free, world_size
+        config,
+        dtype,
+        s.optimizer,
+        s.checkpoint_activations,
+        s.gradient_accumulation_steps,
+        free,
+        world_size,
+        device.type,
     )
     return replace(s, batch_size=batch_size, gradient_accumulation_steps=accumulation)
 

@@ -4,8 +4,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import model as model_module
 from checkpoint import CONV1D
-from model import GPT, IGNORE_INDEX, GPTConfig, KVCache, chunked_cross_entropy, filter_logits, first_above, sample_token
+from model import (
+    GPT,
+    IGNORE_INDEX,
+    GPTConfig,
+    KVCache,
+    chunked_cross_entropy,
+    filter_logits,
+    first_above,
+    plain_attention,
+    sample_token,
+)
 
 SHAPES = [(97, 16, 1, 1, 8), (131, 32, 2, 4, 32), (64, 24, 3, 3, 48)]  # vocab, block, layers, heads, width
 
@@ -80,6 +91,40 @@ def test_chunked_loss_under_autocast_is_close_and_float32():
         loss = model(idx[:, :-1], idx[:, 1:], keep_logits=False)[1]
     assert loss.dtype == torch.float32
     assert abs(loss - model(idx[:, :-1], idx[:, 1:])[1]) < 0.02
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_plain_attention_equals_torch(causal):
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 3, 20, 8, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    mask = None if causal else torch.ones(20, 20, dtype=torch.bool).tril(-3).logical_or(torch.eye(20) > 0)
+    got, expected = (
+        attention(q, k, v, attn_mask=mask, is_causal=causal)
+        for attention in (plain_attention, torch.nn.functional.scaled_dot_product_attention)
+    )
+    assert torch.allclose(got, expected, atol=1e-12)
+    weight = torch.randn_like(got)
+    for mine, theirs in zip(*(torch.autograd.grad((y * weight).sum(), (q, k, v)) for y in (got, expected))):
+        assert torch.allclose(mine, theirs, atol=1e-12)
+
+
+def test_plain_attention_drops_weights_at_the_given_rate():
+    torch.manual_seed(0)
+    q, v = torch.zeros(4, 4, 64, 8), torch.eye(64).expand(4, 4, 64, 64)
+    weights = plain_attention(q, q, v, dropout_p=0.3)  # each 0 or 1 / (64 * 0.7)
+    assert torch.allclose(weights[weights > 0], torch.tensor(1 / (64 * 0.7)))
+    assert abs((weights == 0).float().mean() - 0.3) < 0.01
+
+
+def test_attention_is_plain_in_bf16_on_a_cpu_only(monkeypatch):
+    called = []
+    monkeypatch.setattr(model_module, "plain_attention", lambda q, *_, **__: called.append(q.dtype) or q)
+    net, idx = make(SHAPES[0]), torch.randint(0, 97, (2, 16))
+    net(idx)
+    assert not called
+    with torch.autocast("cpu", torch.bfloat16):
+        net(idx)
+    assert called == [torch.bfloat16]
 
 
 @pytest.mark.parametrize("pieces", [[1] * 20, [20], [7, 1, 1, 11], [3, 5, 12]])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from model import GPT, GPTConfig
-from training.optimizer import Muon, OptimizerConfig, Optimizers
+from training.optimizer import COEFFICIENTS, Muon, OptimizerConfig, Optimizers, orthogonalize
 
 OFF = torch.amp.GradScaler("cpu", enabled=False)
 IDX = torch.randint(0, 64, (4, 8), generator=torch.Generator().manual_seed(0))
@@ -43,6 +43,19 @@ def test_muon_update_is_close_to_torch():
         reference.step()
     a, b = (torch.cat([p.detach().flatten() for p in params]) for params in (ours, theirs))
     assert (a - b).abs().max() < 0.03 * (b - start).abs().max()
+
+
+@pytest.mark.parametrize("shape", [(2, 40, 40), (2, 40, 160), (2, 160, 40)])
+@pytest.mark.parametrize("steps", COEFFICIENTS)
+def test_orthogonalize_brings_singular_values_near_1(shape, steps):
+    """Also where they differ by a factor of 20."""
+    torch.manual_seed(0)
+    rank = min(shape[1:])
+    left, right = (torch.linalg.qr(torch.randn(2, size, rank))[0] for size in shape[1:])
+    values = torch.linspace(0.05, 1, rank)
+    x = left * values @ right.mT
+    got = torch.linalg.svdvals(orthogonalize(x, torch.float32, steps))
+    assert got.min() > 0.65 and got.max() < 1.3
 
 
 def test_muon_treats_query_key_and_value_as_three_matrices():

@@ -2,7 +2,7 @@
 
 import torch
 
-from model import GPTConfig
+from model import GPTConfig, plain_is_faster
 
 WINDOWS_PER_MICRO_BATCH = 8  # of the steps that --batch_size=auto keeps
 
@@ -13,6 +13,7 @@ def expected_memory(
     dtype: torch.dtype,
     optimizer: str = "muon",
     checkpoint_activations: bool = False,
+    device_type: str = "cuda",
 ) -> int:
     """Peak bytes of training in eager mode (torch.compile needs less). Counted from the shapes, not measured.
 
@@ -28,6 +29,9 @@ def expected_memory(
     per_block = 8 * C + 14 * itemsize * C + (2 * C if config.dropout else 0)
     per_position = 4 * C * L + per_block if checkpoint_activations else per_block * L
     activations = batch_size * config.block_size * (per_position + 20 * C)
+    scores = batch_size * config.n_head * config.block_size**2
+    if plain_is_faster(device_type, dtype, scores):  # its softmax, the mask of dropout and what that leaves
+        activations += (1 if checkpoint_activations else L) * scores * (5 if config.dropout else 2)
     logits = 1024 * config.padded_vocab_size * (8 + itemsize) + 8 * embeddings
     return parameters * (8 + (itemsize if itemsize < 4 else 0)) + moments + activations + logits
 
@@ -40,6 +44,7 @@ def auto_batch_size(
     gradient_accumulation_steps: int,
     free_bytes: float,
     world_size: int,
+    device_type: str = "cuda",
 ) -> tuple[int, int]:
     """--batch_size=auto: the largest micro-batch that is expected to fit into 90% of free_bytes (0: unknown).
 
@@ -52,7 +57,7 @@ def auto_batch_size(
     def fits(n: int) -> bool:
         if not free_bytes:
             return n <= WINDOWS_PER_MICRO_BATCH
-        return expected_memory(config, n, dtype, optimizer, checkpoint_activations) <= 0.9 * free_bytes
+        return expected_memory(config, n, dtype, optimizer, checkpoint_activations, device_type) <= 0.9 * free_bytes
 
     batch_size = max((n for n in sizes if fits(n)), default=1)
     return batch_size, windows_per_step // batch_size

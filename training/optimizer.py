@@ -24,9 +24,18 @@ class OptimizerConfig:
     learning_rate: float = 3e-3  # the highest; of the matrices under muon, of everything under adamw
     adamw_learning_rate: float = 6e-3  # under muon, the highest of embeddings, biases and norms
     weight_decay: float = 0.1  # of matrices
+    muon_steps: int = 5  # of the iteration that orthogonalizes: a key of COEFFICIENTS
     beta1: float = 0.9
     beta2: float = 0.95
     grad_clip: float = 1.0  # the highest norm of the gradient; 0: no limit
+
+
+COEFFICIENTS = {
+    5: [(3.4445, -4.7750, 2.0315)] * 5,  # of the Muon post
+    3: [(7.9103, -22.0788, 15.8691), (3.6073, -2.6467, 0.5110), (2.6713, -1.9853, 0.4535)],
+}
+"""Of Newton-Schulz iterations, by their number of steps. The three are the best polynomials for singular values from
+0.01 on, by Polar Express (Amsel et al. 2025, arXiv:2505.16932)."""
 
 
 class Muon(torch.optim.Optimizer):
@@ -41,10 +50,10 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, params, lr: float, weight_decay: float, momentum: float = 0.95, dtype: torch.dtype = torch.bfloat16
+        self, params, lr: float, weight_decay: float, momentum: float = 0.95, steps: int = 5, dtype=torch.bfloat16
     ):
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
-        self.dtype, self.found_inf = dtype, None
+        self.steps, self.dtype, self.found_inf = steps, dtype, None
 
     @torch.no_grad()
     def step(self) -> None:
@@ -71,21 +80,20 @@ class Muon(torch.optim.Optimizer):
             keep, lr = 1 - (1 - keep) * good, lr * good
         torch._foreach_lerp_(buffers, grads, 1 - momentum)
         update = torch.cat(torch._foreach_lerp(grads, buffers, momentum))  # Nesterov momentum, (all, rows, columns)
-        update = orthogonalize(update, self.dtype).to(update.dtype) * -lr
+        update = orthogonalize(update, self.dtype, self.steps).to(update.dtype) * -lr
         torch._foreach_mul_(weights, keep)
         torch._foreach_add_(weights, update.split([len(w) for w in weights]))
 
 
-def orthogonalize(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """(n, rows, columns) -> nearly the closest semi-orthogonal matrices, with singular values between 0.7 and 1.2.
+def orthogonalize(x: torch.Tensor, dtype: torch.dtype, steps: int = 5) -> torch.Tensor:
+    """(n, rows, columns) -> nearly the closest semi-orthogonal matrices, by Newton-Schulz steps in `dtype`.
 
-    Five Newton-Schulz steps in `dtype` with the coefficients of the Muon post.
+    Singular values become 0.7 to 1.2 with five steps, 0.7 to 1.3 with three, where they are not small.
     """
     if x.size(1) > x.size(2):
-        return orthogonalize(x.mT, dtype).mT
+        return orthogonalize(x.mT, dtype, steps).mT
     x = (x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-12)).to(dtype)  # in fp32: gradients are too small for fp16
-    a, b, c = 3.4445, -4.7750, 2.0315
-    for _ in range(5):
+    for a, b, c in COEFFICIENTS[steps]:
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x
@@ -103,7 +111,8 @@ class Optimizers:
         groups = [{"params": vectors, "weight_decay": 0.0}, {"params": embeddings, "weight_decay": 0.0}]
         self.optimizers, adamw_lr = [], config.learning_rate
         if config.optimizer == "muon":
-            self.optimizers.append(Muon(matrices, config.learning_rate, config.weight_decay, dtype=dtype))
+            muon = Muon(matrices, config.learning_rate, config.weight_decay, steps=config.muon_steps, dtype=dtype)
+            self.optimizers.append(muon)
             adamw_lr = config.adamw_learning_rate
         else:
             groups[1] = {"params": matrices + embeddings, "weight_decay": config.weight_decay}
