@@ -427,7 +427,9 @@ class Trainer:
         s, config = self.s, self.model.config
         tokens_per_step = self.windows_per_step * s.block_size
         self.log.info(describe(self.model, self.corpus, self.device, self.dtype, tokens_per_step, self.windows))
-        memory = expected_memory(config, s.batch_size, self.dtype, s.optimizer, s.checkpoint_activations, self.device)
+        memory = expected_memory(
+            config, s.batch_size, self.dtype, s.optimizer, s.checkpoint_activations, self.device.type
+        )
         muon_steps = s.muon_steps if s.optimizer == "muon" else 0
         seconds = expected_seconds(self.model, self.limits, self.state, self.windows_per_step, muon_steps, peak_flops)
         self.log.info(forecast(memory, seconds, peak_flops, self.device))

@@ -1,12 +1,10 @@
 """
 Generation: python bench/sampling.py --nanogpt=PATH
 
-GPT-2 small with 13,317 tokens and random weights, plain sampling from all tokens. Compared with
-transformers' generate with its cache, where it is installed, and with nanoGPT's (a checkout; it has
-no cache, so a tenth of the tokens). Also: the fraction of the memory bandwidth that is reached, ten
-samples at once, the time to the first token of a folder, and, with --model, what int8 weights cost
-in loss. On a CPU also the compiled step for int8 weights, where there is a C++ compiler; on a CUDA
-GPU also without CUDA graphs.
+GPT-2 small with 13,317 tokens and random weights, plain sampling from all tokens. In turn with transformers,
+llama-cpp-python and CTranslate2, where they are installed, and with nanoGPT (a checkout; it has no cache, so a tenth of
+the tokens). Also: the fraction of the memory bandwidth that is reached, ten texts at once, what `python sample.py`
+prints as its rate, the time to the first token of a folder, and, with --model, what int8 weights cost in loss.
 """
 
 import sys
@@ -29,12 +27,14 @@ class Settings:
 
 settings = configure(Settings) if __name__ == "__main__" else None
 
-import importlib.util
-import os
+import re
+import statistics
 import subprocess
 import tempfile
 import time
+from functools import partial
 
+import peers
 import torch
 from measure import ROOT, load_nanogpt, show, side_by_side
 
@@ -49,56 +49,47 @@ VOCAB = 13317
 
 
 def rows(s: Settings) -> list[dict]:
-    """One stream, ten samples at once, the first token, and the loss with int8 weights."""
+    """One stream, ten texts at once, sample.py, the first token, and the loss with int8 weights."""
     device = pick_device()
-    compiles = device.type == "cpu" and not compile_error(device)
-    models = optimized_models(device, compiles)
-    found = one_stream(models, device, s)
-    found += ten_samples(models, device, s.tokens)
-    if s.nanogpt:
-        found.append(one_stream_of_nanogpt(models["fp32"], device, s))
-    found += first_token(compiles)
+    models = optimized_models(device)
+    tokenizer = Tokenizer([*SPECIALS, *BYTES, *(chr(0x4E00 + i) for i in range(VOCAB - 261))])
+    with tempfile.TemporaryDirectory() as folder:
+        small = Path(folder) / "small"
+        checkpoint.save_pretrained(GPT(GPTConfig(VOCAB)), small, tokenizer)
+        found = one_stream(models, small, device, s)
+        found += ten_texts(models, small, device, s.tokens)
+        if s.nanogpt:
+            found.append(one_stream_of_nanogpt(models["fp32"], device, s))
+        found += through_sample_py(small, s) + first_token(small)
     return found + ([int8_loss(s.model)] if s.model else [])
 
 
-def optimized_models(device: torch.device, compiles: bool) -> dict[str, GPT]:
+def optimized_models(device: torch.device) -> dict[str, GPT]:
     """Name -> a model that is ready for generation."""
     ways = {"fp32": (torch.float32,), "bf16": (torch.bfloat16,)}
     if device.type == "cpu":
         ways["int8"] = (torch.bfloat16, "int8")
-    if compiles:
-        ways["int8 compiled"] = (torch.bfloat16, "int8", True)
+        if not compile_error(device):
+            ways["int8 compiled"] = (torch.bfloat16, "int8", True)
     models = {name: optimize_for_inference(GPT(GPTConfig(VOCAB)), device, *way) for name, way in ways.items()}
     if device.type == "cuda":
         models["bf16 without CUDA graphs"] = GPT(GPTConfig(VOCAB)).eval().to(device, torch.bfloat16)
     return models
 
 
-def sampling(model, device: torch.device, *length: int, batch_size: int = 1, **settings):
-    """A function that generates and waits for the last token. length, settings: arguments of model.generate."""
+def sampling(model, device: torch.device, new_tokens: int, batch_size: int = 1):
+    """A function that generates and waits for the last token."""
     start = torch.zeros(batch_size, 1, dtype=torch.long, device=device)
-    return lambda: model.generate(start, *length, **settings)[0, -1].item()
+    return lambda: model.generate(start, new_tokens, seed=1)[0, -1].item()
 
 
-def sampling_of_transformers(device: torch.device, new_tokens: int) -> dict:
-    """Name -> a function like those of `sampling`. Empty where transformers is not installed."""
-    if not importlib.util.find_spec("transformers"):
-        return {}
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    settings = {"max_new_tokens": new_tokens, "min_new_tokens": new_tokens, "do_sample": True, "top_k": 0}
-    calls = {}
-    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        model = GPT2LMHeadModel(GPT2Config(vocab_size=VOCAB)).eval().to(device, dtype)
-        model.generation_config.eos_token_id = model.generation_config.pad_token_id = VOCAB - 1
-        calls[f"transformers, {name}"] = sampling(model, device, **settings)
-    return calls
-
-
-def one_stream(models: dict[str, GPT], device: torch.device, s: Settings) -> list[dict]:
-    """The memory bandwidth, and the speed of each model next to transformers'."""
-    ours = {name: sampling(model, device, s.tokens, seed=1) for name, model in models.items()}
-    peers = sampling_of_transformers(device, s.tokens)
+def one_stream(models: dict[str, GPT], folder: Path, device: torch.device, s: Settings) -> list[dict]:
+    """The memory bandwidth, the speed of each model, and the fastest next to what others reach."""
+    calls = {name: sampling(model, device, s.tokens) for name, model in models.items()}
+    others = peers.transformers(folder, device)
+    if device.type == "cpu":
+        others |= peers.llama_cpp(folder) | peers.ctranslate2(folder)
+    calls |= {name: partial(generate, s.tokens) for name, generate in others.items()}
     numbers, speeds = torch.ones(2**27, device=device), []  # 512 MiB to read
 
     def read_memory():
@@ -107,7 +98,6 @@ def one_stream(models: dict[str, GPT], device: torch.device, s: Settings) -> lis
             numbers.sum().item()
             speeds.append(numbers.nbytes / (time.perf_counter() - began))
 
-    calls = {**ours, **peers}
     *taken, _ = side_by_side(s.rounds, *calls.values(), read_memory, warm_up=device.type == "cuda")
     rate = {name: s.tokens / seconds for name, seconds in zip(calls, taken)}
     bandwidth = max(speeds)  # of the machine; a shared one often gives less
@@ -115,9 +105,10 @@ def one_stream(models: dict[str, GPT], device: torch.device, s: Settings) -> lis
     for name, model in models.items():
         fraction = bytes_per_token(model, name, s.tokens) * rate[name] / bandwidth
         what = f"one stream of {s.tokens:,} tokens, {name}: {fraction:.0%} of the bandwidth"
-        row = {"what": what, "ours": rate[name], "unit": "tokens/s"}
-        found += [row | {"other": peer, "peer": rate[peer]} for peer in peers] or [row]
-    return found
+        found.append({"what": what, "ours": rate[name], "unit": "tokens/s"})
+    best = max(models, key=rate.get)
+    row = {"what": f"one stream of {s.tokens:,} tokens, {best}", "ours": rate[best], "unit": "tokens/s"}
+    return found + [row | {"other": name, "peer": rate[name]} for name in others]
 
 
 def bytes_per_token(model: GPT, name: str, new_tokens: int) -> int:
@@ -129,48 +120,54 @@ def bytes_per_token(model: GPT, name: str, new_tokens: int) -> int:
     return weights * weight_size + cache * (model.decoder or model).new_cache(1, 1).kv.element_size()
 
 
-def ten_samples(models: dict[str, GPT], device: torch.device, new_tokens: int) -> list[dict]:
-    """The speed of ten samples in one batch, of all models but the compiled one, which decodes a single text."""
+def ten_texts(models: dict[str, GPT], folder: Path, device: torch.device, new_tokens: int) -> list[dict]:
+    """The speed of ten texts in one batch, of all models but the compiled one, which decodes a single text."""
     models = {name: model for name, model in models.items() if "compiled" not in name}
-    calls = {name: sampling(model, device, new_tokens, batch_size=10, seed=1) for name, model in models.items()}
+    calls = {name: sampling(model, device, new_tokens, batch_size=10) for name, model in models.items()}
+    others = peers.ctranslate2(folder, rows=10) if device.type == "cpu" else {}
+    calls |= {name: partial(generate, new_tokens) for name, generate in others.items()}
     taken = side_by_side(1, *calls.values(), warm_up=device.type == "cuda")
-    what = f"ten samples of {new_tokens:,} tokens at once"
-    return [
-        {"what": f"{what}, {name}", "ours": 10 * new_tokens / seconds, "unit": "tokens/s"}
-        for name, seconds in zip(calls, taken)
-    ]
+    rate = {name: 10 * new_tokens / seconds for name, seconds in zip(calls, taken)}
+    what = f"ten texts of {new_tokens:,} tokens at once"
+    found = [{"what": f"{what}, {name}", "ours": rate[name], "unit": "tokens/s"} for name in models]
+    best = max(models, key=rate.get)
+    row = {"what": f"{what}, {best}", "ours": rate[best], "unit": "tokens/s"}
+    return found + [row | {"other": name, "peer": rate[name]} for name in others]
 
 
 def one_stream_of_nanogpt(model: GPT, device: torch.device, s: Settings) -> dict:
     """The speed of a tenth of the tokens, next to nanoGPT's."""
     module, part = load_nanogpt(s.nanogpt), max(1, s.tokens // 10)
     peer = module.GPT(module.GPTConfig(vocab_size=VOCAB, dropout=0.0)).eval().to(device)
-    ours, theirs = side_by_side(1, sampling(model, device, part, seed=1), sampling(peer, device, part))
+    start = torch.zeros(1, 1, dtype=torch.long, device=device)
+    ours, theirs = side_by_side(1, sampling(model, device, part), lambda: peer.generate(start, part)[0, -1].item())
     row = {"what": f"one stream of {part:,} tokens, fp32", "ours": part / ours, "unit": "tokens/s"}
     return row | {"other": "nanoGPT", "peer": part / theirs}
 
 
-def first_token(compiles: bool) -> list[dict]:
+def run_sample_py(folder: Path, *arguments: str) -> str:
+    """Run `python sample.py` on the folder. Returns what it prints on stderr."""
+    command = [sys.executable, str(ROOT / "sample.py"), f"--model={folder}", "--seed=1", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stderr
+
+
+def through_sample_py(folder: Path, s: Settings) -> list[dict]:
+    """The rate in the last line of sample.py, with its filters, its constraint and its output."""
+    found = []
+    for flags in ([], ["--quantize=none"], ["--num_samples=10"]):
+        command = [f"--max_new_tokens={s.tokens}", *flags]
+        rates = [run_sample_py(folder, *command).splitlines()[-1] for _ in range(s.rounds)]
+        rates = [float(re.search(r"([\d,]+) tokens/s", line)[1].replace(",", "")) for line in rates]
+        what = " ".join(["python sample.py", *command])
+        found.append({"what": what, "ours": statistics.median(rates), "unit": "tokens/s"})
+    return found
+
+
+def first_token(folder: Path) -> list[dict]:
     """Seconds of `python sample.py --max_new_tokens=1` on a GPT-2-small folder, without those of importing torch."""
-    tokenizer = Tokenizer([*SPECIALS, *BYTES, *(chr(0x4E00 + i) for i in range(VOCAB - 261))])
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoint.save_pretrained(GPT(GPTConfig(VOCAB)), Path(folder) / "small", tokenizer)
-        environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": f"{folder}/compiled"}  # empty at first
-
-        def seconds(rounds: int, *command: str) -> float:
-            command = [sys.executable, *command]
-            call = lambda: subprocess.run(command, check=True, capture_output=True, env=environment)  # noqa: E731
-            return side_by_side(rounds, call, warm_up=False)[0]
-
-        sample = [str(ROOT / "sample.py"), f"--model={folder}/small", "--max_new_tokens=1", "--seed=1"]
-        taken = {"": seconds(3, *sample)}
-        if compiles:
-            sample += ["--quantize=int8", "--compile"]
-            taken[", compiled for the first time"] = seconds(1, *sample)
-            taken[", compiled before"] = seconds(3, *sample)
-        importing = seconds(3, "-c", "import torch")
-    what = "first token of a folder, after torch's import"
-    return [{"what": f"{what}{way}", "ours": total - importing, "unit": "s"} for way, total in taken.items()]
+    importing = partial(subprocess.run, [sys.executable, "-c", "import torch"], check=True)
+    total, torch_alone = side_by_side(3, partial(run_sample_py, folder, "--max_new_tokens=1"), importing, warm_up=False)
+    return [{"what": "first token of a folder, after torch's import", "ours": total - torch_alone, "unit": "s"}]
 
 
 def int8_loss(folder: str) -> dict:

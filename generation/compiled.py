@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 
 import torch
@@ -152,7 +153,8 @@ def compile_block(model: GPT, file: Path) -> None:
     example = torch.zeros(config.n_embd), buffer[:, :, : min(3, config.block_size)], weights(model.transformer.h[0])
     shapes = None, {2: length}, [None] * len(example[2])
     file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=file.parent) as folder, torch.no_grad():
+    with tempfile.TemporaryDirectory(dir=file.parent) as folder, torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch about its own code
         program = torch.export.export(DecodeBlock(), example, dynamic_shapes=shapes)
         package = torch._inductor.aoti_compile_and_package(program, package_path=f"{folder}/block.pt2")
         os.replace(package, file)
