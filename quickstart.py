@@ -46,6 +46,7 @@ def main():
     name = "novel" if cuda else "laptop"
     run("train.py", f"config/{name}.py", "--resume")  # starts, resumes, or finds the run finished
     run("sample.py", f"--model=out/{name}")
+    say(f"To write with it in the browser: {PYTHON.relative_to(HERE)} serve.py --model=out/{name}")
 
 
 def newer_texts(meta: Path) -> bool:
