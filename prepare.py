@@ -61,8 +61,6 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
-from tqdm import tqdm
-
 from dataset import write_atomic
 from text import quality
 from text.bins import build_vocabulary, hold_out, remove_overlap, staging_folder, write_bins
@@ -71,6 +69,7 @@ from text.chapters import HeadingFinder, Headings, find_headings, plan
 from text.classic import fetch_classic
 from text.cleaning import Cleaner, CleaningOptions, regular_expression
 from text.copies import CopyFinder
+from text.progress import progress
 from text.readers import Document, Source, find_sources, holds_files
 from tokenizer import Tokenizer
 
@@ -110,7 +109,7 @@ def read_book(
 ) -> tuple[Headings, CopyFinder]:
     """Read and clean all sources, find the chapters, leave out copies. Raises UserError when there is no text."""
     finder = HeadingFinder(heading)
-    for source in tqdm(sources, desc="read", unit=" files", delay=1, leave=False):
+    for source in progress(sources, "read", "files"):
         for number, document in enumerate(source.documents()):
             finder.begin_document(first_of_file=number == 0)
             read_document(document, cleaner, finder, book)
@@ -141,7 +140,7 @@ def read_document(document: Document, cleaner: Cleaner, finder: HeadingFinder, b
         book.write(block)
     if document.titles and not finder.heading:
         other = Cleaner(cleaner.options)  # what it removes from the titles is not counted
-        titles = {other.clean(title + "\n").strip() for title in document.titles}
+        titles = {"".join(other.blocks([title])).strip() for title in document.titles}
         finder.add_titles(start, book.text(start, book.size), titles - {""})
 
 
@@ -202,14 +201,19 @@ def describe_headings(headings: Headings) -> list[dict]:
             "first": count.lines[0].value,
             "last": max(line.value for line in count.lines),
             "restarts": count.restarts,
+            "backwards": count.is_backwards,
             "missing": count.missing,
             "doubled": count.doubled,
         }
         for count in headings.counts
     ]
     numbered = {line.start for count in headings.counts for line in count.lines}
-    if others := [line.text for line in headings.lines if line.start not in numbered]:
-        forms.append({"form": "", "example": others[0], "count": len(others)})
+    others = [line for line in headings.lines if line.start not in numbered]
+    parts = [line.text for line in others if line.value is None or line.is_marked]
+    contents = [line.text for line in others if line.value is not None and not line.is_marked]
+    for name, lines in (("parts", parts), ("contents", contents)):
+        if lines:
+            forms.append({"form": name, "example": lines[0], "count": len(lines)})
     return forms
 
 
@@ -236,9 +240,12 @@ def print_chapters(meta: dict, book: BookFile, list_all: bool) -> None:
 
 
 def form_sentence(form: dict) -> str:
-    if not form["form"]:
-        return f"{form['count']:,} without a number, such as {form['example'][:40]}"
+    kinds = {"parts": "without a number", "contents": "in a table of contents"}
+    if form["form"] in kinds:
+        return f"{form['count']:,} {kinds[form['form']]}, such as {form['example'][:40]}"
     text = f"{form['count']:,} such as {form['example'][:40]}, numbered {form['first']} to {form['last']}"
+    if form["backwards"]:
+        return text + ", and they go down: the book is in reverse order"
     if form["restarts"]:
         text += f", begun again {form['restarts']:,} times"
     if form["missing"]:

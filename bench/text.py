@@ -2,7 +2,7 @@
 prepare.py and the tokenizer: python bench/text.py --text=book.txt --vocab=vocab_small.txt
 
 Encoding is compared with transformers' fast BERT tokenizer where transformers is installed. --gigabytes=1
-also prepares a file of that size, made by repeating the text.
+also prepares a file of that size, made of varied copies of the text, and the same on a single line.
 """
 
 import sys
@@ -30,6 +30,7 @@ import statistics
 import tempfile
 from collections import Counter
 
+import numpy as np
 from measure import process, show, side_by_side
 
 from text.classic import fetch_classic
@@ -41,13 +42,27 @@ def main(s: Settings) -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = preparing(path, f"{path.stat().st_size / 1e6:.1f} MB", Path(folder), s.rounds)
         if s.gigabytes:
-            big, data = Path(folder) / "big.txt", path.read_bytes()
-            with open(big, "wb") as file:
-                while file.tell() < s.gigabytes * 1e9:
-                    file.write(data)
-            rows += preparing(big, f"{s.gigabytes:g} GB", Path(folder), rounds=1)
+            big, size = Path(folder) / "big.txt", f"{s.gigabytes:g} GB"
+            for name, line_break in ((size, b"\n"), (f"{size} on one line", b"")):
+                write_varied(big, path.read_text(encoding="utf-8"), int(s.gigabytes * 1e9), line_break)
+                rows += preparing(big, name, Path(folder), rounds=1)
         rows += encoding(s, path.read_text(encoding="utf-8"), Path(folder))
     show(rows, s.json)
+
+
+def write_varied(big: Path, text: str, size: int, line_break: bytes) -> None:
+    """Copies of a text, in bytes of UTF-8. In each, other characters stand for the Chinese ones, but those of headings.
+
+    (Plain copies would be left out by prepare.py.)
+    """
+    codes, rng = np.frombuffer(text.encode("utf-32-le"), dtype="<u4"), np.random.default_rng(0)
+    table, kept = np.arange(0x110000, dtype="<u4"), [ord(c) for c in "第章回卷节零一二三四五六七八九十百千"]
+    han = np.setdiff1d(codes[(codes >= 0x4E00) & (codes < 0xA000)], kept)
+    with open(big, "wb") as file:
+        while file.tell() < size:
+            data = table[codes].tobytes().decode("utf-32-le").encode()
+            file.write(data.replace(b"\n", line_break))
+            table[han] = rng.permutation(han)
 
 
 def preparing(path: Path, size: str, folder: Path, rounds: int) -> list[dict]:

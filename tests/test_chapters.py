@@ -103,6 +103,10 @@ HEADINGS = [
     "番外1：后来",
     "番外第一章 灰猫",
     "番外之三",
+    "后 记",
+    "译后记",
+    "下卷 归来",
+    "作者的话",
     "Chapter 1 The Road",
     "CHAPTER XII",
     "Chapter Twenty: Snow",
@@ -176,13 +180,31 @@ FORMS = {
     "day": "Day {n}",
     "word and number": "山门{n}",
     "act": "第{c}幕 山门",
+    "of how many": "第{n}/12章 山门",
+    "part of a number": "第1.{n}章 山门",
+    "three levels": "1.1.{n} 山门",
+    "label": "标题：第{n}章 山门",
+    "word, Chinese number, title": "其之{c} 山门",
+    "full-width letters": "ＣＨＡＰＴＥＲ　{n}",
+    "spaces in the number": "第 {s} 章 山门",
+    "no unit": "第{c} 山门",
+    "number last": "山门篇第{c}",
+    "of a number": "{c}之章 山门",
+    "before the unit": "卷第{c} 山门",
+    "word, colon": "故事{c}：山门",
+    "tab": "{n}\t山门",
+    "circled": "{o}山门",
+    "Korean": "제{n}장 山门",
+    "Russian": "Глава {n}. 山门",
+    "volume and chapter": "Vol.1 Ch.{n} 山门",
     "full width": "第{f}章　山门",
 }
 CHINESE = "一 二 三 四 五 六 七 八 九 十 十一 十二".split()
 
 
 def numbered(form: str, n: int) -> str:
-    return form.format(n=n, c=CHINESE[n - 1], f="".join(chr(ord(d) + 0xFEE0) for d in str(n)))
+    full_width = "".join(chr(ord(d) + 0xFEE0) for d in str(n))
+    return form.format(n=n, c=CHINESE[n - 1], f=full_width, s=" ".join(CHINESE[n - 1]), o=chr(ord("①") + n - 1))
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -205,6 +227,22 @@ def test_find_headings_allows_a_count_for_each_volume(name):
         line for v in range(3) for line in (f"第{CHINESE[v]}卷 风", *(numbered(FORMS[name], n) for n in range(1, 8)))
     ]
     assert titles(book(*headings)) == headings
+
+
+def test_find_headings_takes_a_count_whose_form_changes_in_the_middle():
+    headings = [f"第{n}章 山门" for n in range(1, 9)] + [f"{n}、山门" for n in range(9, 17)]
+    assert titles(book(*headings)) == headings
+
+
+def test_find_headings_takes_a_number_behind_titles_that_differ():
+    headings = [f"{name}（{c}）" for name, c in zip([*NAMES, *PLACES], CHINESE)]
+    assert titles(book(*headings)) == headings
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_count_says_whether_the_book_is_backwards(step):
+    (count,) = find(book(*[f"第{n}章 山门" for n in range(1, 13)][::step]))[0].counts
+    assert count.is_backwards == (step < 0)
 
 
 def test_find_headings_takes_parts_without_a_number_beside_the_form():
@@ -328,6 +366,10 @@ def documents(*texts: str, files: bool) -> dict:
 def test_plan_takes_documents_without_headings_as_chapters(files):
     texts = [prose(i) for i in range(5)]
     assert split(**documents(*texts, files=files)) == texts
+
+
+def test_plan_takes_short_documents_of_a_file_for_paragraphs():
+    assert split(**documents(*prose(1).splitlines(keepends=True), files=False)) == [prose(1)]
 
 
 @pytest.mark.parametrize("files", [True, False])

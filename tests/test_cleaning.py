@@ -4,6 +4,7 @@ import pytest
 from conftest import story
 
 from configurator import UserError
+from text import cleaning
 from text.cleaning import Cleaner, CleaningOptions, regular_expression
 
 DIRTY = "\ufeff第一章\r\n\r\n\u3000\u3000甲\u200b“Ａ” \x07乙…—\r\n看书就上某网\r\n"
@@ -82,6 +83,25 @@ def test_blocks_give_the_same_for_any_size(size, options):
     expected = "".join(whole.blocks([text]))
     assert "".join(parts.blocks(text[i : i + size] for i in range(0, len(text), size))) == expected
     assert parts.removed == whole.removed
+
+
+@pytest.mark.parametrize("options", [{}, {"clean": False}, {"unwrap": True}], ids=["default", "off", "unwrap"])
+@pytest.mark.parametrize(
+    "line", ["\u3000" + "他来了。 " * 200, "a" * 999, "他来了。\u3000\u3000" * 99], ids=["。", "a", "blanks"]
+)
+def test_blocks_give_the_same_when_a_line_is_read_in_parts(line, options, monkeypatch):
+    text = f"第一章\n{line}\n第二章\n"
+    expected = clean(text, **options)
+    monkeypatch.setattr(cleaning, "LONG_LINE", 50)
+    assert (
+        "".join(Cleaner(CleaningOptions(**options)).blocks(text[i : i + 9] for i in range(0, len(text), 9))) == expected
+    )
+
+
+def test_blocks_of_a_very_long_line_are_short(monkeypatch):
+    monkeypatch.setattr(cleaning, "LONG_LINE", 50)
+    blocks = Cleaner(CleaningOptions()).blocks("他来了。又走了。" for _ in range(500))
+    assert max(map(len, blocks)) <= 110
 
 
 def test_blocks_hold_whole_lines():

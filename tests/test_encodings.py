@@ -196,6 +196,23 @@ def test_decoder_refuses_zero_bytes():
         decode("却\0说".encode(), "utf-8", size=100)
 
 
+@pytest.mark.parametrize("size", [2, 5, 100])
+def test_decoder_leaves_out_zero_bytes_at_the_end(size):
+    assert decode("却说".encode() + b"\0" * 9, "utf-8", size=size) == ("却说", ["left out: 9 zero bytes"])
+
+
+def test_decoder_refuses_zero_bytes_at_the_end_of_a_chunk():
+    with pytest.raises(NotText, match="is zero"):
+        decode("却".encode() + b"\0\0\0" + "说".encode(), "utf-8", size=6)
+
+
+@pytest.mark.parametrize("encodings", [("utf-8", "gb18030"), ("gb18030", "utf-8")])
+def test_decoder_says_where_another_encoding_begins(encodings):
+    first, second = (TEXTS["book"].encode(encoding) for encoding in encodings)
+    with pytest.raises(NotText, match=f"not {encodings[0]}.*From there on it is {encodings[1]}: split"):
+        decode(first + second, encodings[0], size=10**6)
+
+
 def test_decoder_leaves_out_zero_bytes_when_asked():
     assert decode("却\0\0说".encode(), "utf-8", "replace") == ("却说", ["left out: 2 zero bytes"])
 

@@ -68,6 +68,33 @@ def test_json_object_may_have_titles_for_keys(tmp_path):
     assert read(tmp_path, {"第一章": "甲", "第二章": "乙"})[0] == [("第一章\n甲", "第一章"), ("第二章\n乙", "第二章")]
 
 
+def test_json_titles_may_have_lists_of_paragraphs(tmp_path):
+    book = {"书名": "书", "chapters": {"第一章": ["甲", "丙"], "第二章": ["乙"]}}
+    assert read(tmp_path, book)[0] == [("第一章\n甲\n丙", "第一章"), ("第二章\n乙", "第二章")]
+
+
+@pytest.mark.parametrize("wrap", [lambda volumes: volumes, lambda volumes: {"书名": "书", "volumes": volumes}])
+def test_json_volumes_hold_chapters(tmp_path, wrap):
+    volumes = [{"name": f"第{n}卷", "chapters": [{"title": f"第{n}章", "text": "甲"}]} for n in (1, 2)]
+    documents = read(tmp_path, wrap(volumes))[0]
+    assert documents == [("第1卷",), ("第1章\n甲", "第1章"), ("第2卷",), ("第2章\n甲", "第2章")]
+
+
+def test_json_lists_are_all_read(tmp_path):
+    assert read(tmp_path, {"train": ["甲", "乙"], "test": ["丙"]})[0] == [("甲",), ("乙",), ("丙",)]
+
+
+def test_json_string_is_a_book(tmp_path):
+    assert read(tmp_path, '"甲\\n乙"')[0] == [("甲\n乙",)]
+
+
+def test_json_title_that_is_left_out_is_counted(tmp_path):
+    items = [{"chapter": "第一章", "paragraph": "甲"}, {"chapter": "第一章", "paragraph": "乙"}]
+    documents, notes = read(tmp_path, items)
+    assert documents == [("第一章\n甲", "第一章"), ("乙",)]
+    assert "left out: 1 title that the item before has, too" in notes
+
+
 def test_json_object_may_be_one_chapter(tmp_path):
     assert read(tmp_path, CHAPTERS[0])[0] == [("第一章 风起\n甲说。", "第一章 风起")]
 
@@ -92,6 +119,7 @@ def test_json_with_halves_of_characters_is_text(tmp_path):
         ("a.json", '["a", "b]', "a.json: "),
         ("a.json", "[" * 100000, "a.json: nested"),
         ("a.json", '[{"x": "a", "y": "b"}]', "its fields are x, y"),
+        ("a.json", '[{"x\\n\\u2028": "a", "y": "b"}]', r"its fields are x\?\?, y"),
         ("a.jsonl", '{"text": "a"}\n{"n": 1}', "line 2: a string"),
         ("a.jsonl", '{"text": "a"}\nb', "line 2: "),
     ],

@@ -1,6 +1,7 @@
 import pytest
 
-from text.markup import MarkupInText, html_to_text, parse_xml, read_html, read_markdown
+from text.markup import html_to_text, parse_xml, read_html, read_markdown
+from text.tags import MarkupInText
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,17 @@ def test_read_html_marks_headings_as_titles():
     assert page.titles == {"书", "第一章 风起", "一"}
 
 
+def test_read_html_with_a_tag_for_each_character_is_not_damaged():
+    page = read_html("<div>" + "<p>" + "<span class='c'>甲</span>" * 900 + "</p></div>")
+    assert (page.lines, page.damaged) == (["甲" * 900], False)
+
+
+def test_read_html_leaves_out_links_to_other_pages():
+    links = "<a href=1>上一章</a> ← <a href=2>目录</a> → <a href=3>下一章</a>"
+    page = read_html(f"<div>{links}</div><p>甲<a href=4>[1]</a></p><p><a href=5>乙</a></p>")
+    assert (page.lines, page.navigation) == (["甲[1]", "乙"], 1)
+
+
 def test_read_html_takes_a_long_heading_for_a_paragraph():
     assert read_html(f"<h2>{'甲' * 200}</h2>").titles == set()
 
@@ -68,6 +80,7 @@ def resolve(text: str, size: int = 10**6):
         ("甲<br />\n乙<br>丙<BR/>丁", "甲\n乙\n丙\n丁"),
         ("<p>甲</p>\n<p class='x'>乙</p>", "甲\n乙"),
         ("&nbsp;&nbsp;甲&ldquo;乙&#12288;&#x4e00;", "  甲“乙　一"),
+        ("[size=3][color=#000]甲[/color][/size]乙[b]丙[/b]", "甲乙丙"),
         ("<b>甲</b>和<font color=red>乙</font><a href='http://x.com/?a=1&b=2'>丙</a>", "甲和乙丙"),
     ],
 )
@@ -79,10 +92,34 @@ def test_markup_in_text_is_resolved(text, result, size):
 
 
 @pytest.mark.parametrize(
-    "text", ["1 < 2 & 3 > 2", "<<甲>>", "<第一章>", "A&B;", "甲<br>乙", "&lt;和&gt;", "R&D <3 <3 <3 <3"]
+    "text",
+    [
+        "1 < 2 & 3 > 2",
+        "<<甲>>",
+        "<第一章>",
+        "A&B;",
+        "甲<br>乙",
+        "[b]",
+        "[第一章][/甲]",
+        "&lt;和&gt;",
+        "R&D <3 <3 <3 <3",
+    ],
 )
 def test_markup_in_text_leaves_what_is_prose(text):
     assert resolve(text)[0] == text
+
+
+def test_markup_in_text_that_was_escaped_is_resolved():
+    assert resolve("&lt;p&gt;甲&lt;/p&gt;&lt;p&gt;乙&lt;/p&gt;")[0].split() == ["甲", "乙"]
+
+
+def test_markup_in_text_takes_spelled_line_breaks():
+    text, notes = resolve("甲\\n乙\\r\\n丙\\n丁\\n戊")
+    assert (text, notes) == ("甲\n乙\n丙\n丁\n戊", ["taken for line breaks: 4 times \\n"])
+
+
+def test_markup_in_text_leaves_a_spelled_line_break_among_others():
+    assert resolve("甲\\n\n" * 9)[0] == "甲\\n\n" * 9
 
 
 def test_markup_in_text_is_counted():

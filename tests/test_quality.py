@@ -1,3 +1,6 @@
+from base64 import encodebytes
+from urllib.parse import quote
+
 import pytest
 from conftest import story
 from test_chapters import find, prose
@@ -39,9 +42,23 @@ def test_warnings_has_nothing_to_say_of_a_novel(text, tmp_path):
         (NOVEL.encode("gbk").decode("latin-1"), "read as Latin-1"),
         ("The gate stood open. Nobody came.\n" * 100, "only 0% of the letters are Chinese"),
         ("吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。\n" * 50, "of the letters are Chinese"),
+        (NOVEL.replace("一", "⼀").replace("不", "\uf967"), "only look like common characters"),
+        (NOVEL.replace("不", "□"), "are □, as in"),
+        (NOVEL.replace("不", "?").replace("听", "?"), "are ?, as in"),
+        (" ".join(NOVEL), "are spaces"),
+        (NOVEL.encode("unicode_escape").decode().replace("\\n", "\n"), "\\u escapes"),
+        (quote(NOVEL), "in web addresses"),
+        (encodebytes(NOVEL.encode()).decode(), "base64"),
         ("".join(chr(0x6000 + 37 * i % 5000) for i in range(4000)), "common ones of Chinese prose"),
         (wrapped("\u3000\u3000"), "--unwrap"),
         (ADVERTISED, "--drop_lines='看书就上某某网'"),
+        ("".join(f"{line}\n{line}\n" for line in NOVEL.splitlines()), "are the line before again"),
+        (
+            "".join(f"第{n}章 山门\n{prose(n)}- {n} -\n{prose(99 + n)}" for n in range(1, 25)),
+            "24 lines hold only a number",
+        ),
+        (NOVEL.replace("？\n", "？www.some-site.com看书\n"), "web addresses"),
+        ("".join(ADVERTISED.partition("第9章")[:1]), "stands in 8 of 8 chapters"),
     ],
     ids=lambda value: value if len(value) < 60 else "",
 )

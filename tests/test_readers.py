@@ -56,6 +56,8 @@ FORMS = {
     "a.md": "\n\n".join(BOOK.split("\n")).encode(),
     "a.docx": docx(WORDS),
     "a.odt": odt("".join(f"<text:p>{line}</text:p>" for line in BOOK.split("\n"))),
+    "a.csv": b"\xef\xbb\xbfid,Text\n" + "".join(f'1,"{chapter}"\n' for chapter in CHAPTERS).encode(),
+    "a.tsv": "text\n".encode("utf-16") + "".join(f'"{chapter}"\n' for chapter in CHAPTERS).encode("utf-16-le"),
     "a.fb2": f"<FictionBook><body>{paragraphs(BOOK)}</body></FictionBook>".encode(),
     "a.txt.gz": gzip.compress(BOOK.encode()),
     "a.txt.bz2": bz2.compress(BOOK.encode()),
@@ -73,6 +75,7 @@ FORMS = {
     "epub-in.zip": zip_archive({"a.epub": epub(PAGES)}),
 }
 NAMED_OTHERWISE = {
+    "html.doc": FORMS["a.html"],
     "gz.txt": FORMS["a.txt.gz"],
     "zip.txt": FORMS["a.zip"],
     "tar.txt": FORMS["a.tar"],
@@ -174,6 +177,11 @@ def test_text_in_another_language_or_none_is_refused(tmp_path, content):
     (tmp_path / "a.txt").write_bytes(content)
     with pytest.raises(UserError, match="a.txt: .*--e"):
         read(tmp_path / "a.txt")
+
+
+def test_source_notes_an_ending_that_is_not_known(tmp_path):
+    (tmp_path / "a.tex").write_bytes(BOOK.encode())
+    assert notes(tmp_path / "a.tex") == ["it was read as plain text, though its name ends in .tex"]
 
 
 # -- chunks ----------------------------------------------------------------------------------------------------------
@@ -326,6 +334,9 @@ def test_holds_files_sees_what_a_person_put_there(folder, tmp_path):
         ("book.chm", b"ITSF", "a .chm, .*calibre"),
         ("book.umd", b"\x89\x9b\x9a\xde", "a .umd, .*calibre"),
         ("book.mht", b"MIME-Version: 1.0", "a .mhtml, .*browser"),
+        ("book.xml", b"<?xml version='1.0'?><book>", "a .xml, .*save it as .html"),
+        ("book", b"<?xml version='1.0'?><book>", "a .xml, .*save it as .html"),
+        ("book.csv", "第一章,甲\n".encode(), "a .csv, .*first line, text or content"),
         ("cover.jpg", b"\xff\xd8\xff", "picture, which is not read"),
         ("a.xlsx", zip_archive({"xl/workbook.xml": ""}), "a .xlsx, which"),
     ],
@@ -424,6 +435,7 @@ def test_damage_is_named_with_its_place(tmp_path, name, content, words):
 
 
 TEMPLATES = {
+    ".csv": [b'title,text\na,"b\nc"\n', "标题;正文\n一;二\n".encode("gb18030")],
     ".txt": [b"", BOOK.encode()[:200], BOOK.encode("gb18030")[:200], "<br>甲&nbsp;".encode() * 9],
     ".json": [b"[]", json.dumps(CHAPTERS[:1]).encode()[:300], b'{"a": [{"title": "b", "content": "c"}]}'],
     ".jsonl": [b'{"text": "a"}'],

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from dataset import FORMAT, STAGING, FolderLock, fsync, promote_staged, sha256
 from text.book import BookFile, count_characters
 from text.chapters import PIECE
 from text.copies import COPIED, CopyFinder, sentence_hashes, without_headings, without_known_lines
+from text.progress import progress
 from tokenizer import Tokenizer
 
 MAX_OVERLAP = 0.1  # of the held-out text may stand in the training text too, such as a verse or a set phrase
@@ -120,19 +120,15 @@ def write_bins(folder: Path, book: BookFile, validation: list[int], tokenizer: T
     The end of a chapter that was cut has no [CLS]. Returns the part of meta.json that describes the files.
     """
     cls = np.array([tokenizer.cls], dtype="<u2")
-    tokens, characters, unknown = Counter(), Counter(), Counter()
-    chosen = set(validation)
+    tokens, characters, chosen = Counter(), Counter(), set(validation)
     with open(folder / "train.bin", "wb") as train, open(folder / "val.bin", "wb") as val:
-        for i, chapter in enumerate(tqdm(book.chapters, desc="encode", unit=" chapters", delay=1, leave=False)):
+        for i, chapter in enumerate(progress(book.chapters, "encode", "chapters")):
             part, file = ("val", val) if i in chosen else ("train", train)
-            text = book.read(i)
-            ids = tokenizer.encode_lines(text, allow_special=False)
-            ids = np.concatenate((cls, ids) if chapter.begins else (ids,)).astype("<u2")
-            file.write(ids.tobytes())
-            tokens[part] += len(ids)
-            characters[part] += len(text)
-            if tokenizer.is_unknown[ids].any():
-                unknown += tokenizer.unknown(text)
+            ids = tokenizer.encode_lines(book.read(i), allow_special=False).astype("<u2", copy=False)
+            file.writelines([cls, ids] if chapter.begins else [ids])
+            tokens[part] += len(ids) + chapter.begins
+            characters[part] += chapter.length
+    unknown = unknown_characters(book, tokenizer)
     tokenizer.save(folder / "vocab.txt")
     paths = [folder / name for name in ("train.bin", "val.bin", "vocab.txt")]
     for path in paths:
@@ -150,3 +146,9 @@ def write_bins(folder: Path, book: BookFile, validation: list[int], tokenizer: T
         "bytes": {path.name: path.stat().st_size for path in paths},
         "sha256": {path.name: sha256(path) for path in paths},
     }
+
+
+def unknown_characters(book: BookFile, tokenizer: Tokenizer) -> Counter:
+    """The characters of the book that are not in the vocabulary, with their counts."""
+    distinct = "".join(map(chr, np.flatnonzero(book.counts).tolist()))
+    return Counter({c: int(book.counts[ord(c)]) for c in tokenizer.unknown(distinct)})

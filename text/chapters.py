@@ -24,6 +24,7 @@ from text.numbering import Count, choose, count_up
 MIN_CONTENTS = 5  # so many headings in a row with no text between them are a table of contents
 MAX_CHAPTER = 30_000  # characters: without headings, what is longer is cut
 MAX_TITLES = 5  # lines of a document may be marked as headings, or three in ten
+MAX_PARAGRAPH = 1_000  # bytes: what is longer, in a list of texts, may be a chapter
 PIECE = 5_000  # characters: the size of the pieces into which it is cut
 SENTENCE_END = re.compile("[。！？!?…]+[”’」』）)]*")
 
@@ -221,8 +222,9 @@ def document_starts(headings: Headings, documents: list[tuple[int, bool]]) -> li
     """Where documents begin a chapter: everywhere, unless the count of the headings goes on from one to the next.
 
     A chapter may run through several files, as pages of a book do. Where there are no numbers on both sides, what the
-    most of the others do is done.
+    most of the others do is done. Where the texts in a file are paragraphs, they begin nothing.
     """
+    documents = without_paragraphs(documents)
     main = headings.counts[0].lines if headings.counts else []
     places = [line.start for line in main]
     begins, unknown, votes = [], [], Counter()
@@ -237,6 +239,14 @@ def document_starts(headings: Headings, documents: list[tuple[int, bool]]) -> li
         else:
             unknown.append((start, first_of_file, i > 0))
     return begins + [start for start, first, has_before in unknown if not (has_before and votes[first] > 0)]
+
+
+def without_paragraphs(documents: list[tuple[int, bool]]) -> list[tuple[int, bool]]:
+    """The documents, but not those that follow another in their file, when these are as short as paragraphs."""
+    sizes = sorted(b - a for (a, _), (b, is_first) in zip(documents, documents[1:]) if not is_first)
+    if not sizes or sizes[len(sizes) // 2] > MAX_PARAGRAPH:
+        return documents
+    return [(start, is_first) for start, is_first in documents if is_first]
 
 
 def split_by_size(text: str, size: int) -> list[str]:

@@ -6,17 +6,24 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from operator import ne
 
+import numpy as np
+
 from configurator import UserError
 
 # vertical tab, form feed, file, group and record separator, next line, line and paragraph separator
-LINE_END = re.compile("[\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
+LINE_ENDS = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
 # control characters but tab, soft hyphens, zero-width characters, marks of writing direction, byte order marks
-CONTROL = re.compile(
-    "[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\xad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f"
-    "\ufeff\ufff9-\ufffb]"
+CONTROLS = (
+    "\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\xad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
 )
+LINE_END, CONTROL = re.compile(f"[{LINE_ENDS}]"), re.compile(f"[{CONTROLS}]")
+IS_SPECIAL = np.zeros(0x110000, dtype=bool)  # by code point: a line end or a control character
+for first, last in re.findall("(.)(?:-(.))?", LINE_ENDS + CONTROLS, re.DOTALL):
+    IS_SPECIAL[ord(first) : ord(last or first) + 1] = True
 # Unicode's white space, and the fillers that look like it: Hangul's and Braille's
 BLANKS = " \t\xa0\u115f\u1160\u1680\u202f\u205f\u2800\u3000\u3164\uffa0" + "".join(map(chr, range(0x2000, 0x200B)))
+
+LONG_LINE = 2**20  # characters: of a longer line, only parts are in memory
 
 
 @dataclass(frozen=True)
@@ -44,37 +51,46 @@ class Cleaner:
             self.to_simplified = OpenCC("t2s").convert
 
     def blocks(self, document: Iterable[str]) -> Iterator[str]:
-        """A document's blocks, cleaned. Each holds whole lines, which end in "\\n"."""
+        """A document's blocks, cleaned. Each holds whole lines, which end in "\\n", or a part of a very long one."""
         lines = self.whole_lines(document)
         if self.options.unwrap:
             lines = self.unwrapped(lines)
         for block in lines:
-            yield self.clean(block)
+            yield self.clean_lines(block)
 
     def whole_lines(self, document: Iterable[str]) -> Iterator[str]:
-        """A document's blocks with "\\n" as the only line end, each of whole lines."""
+        """A document's blocks with "\\n" as the only line end, each of whole lines or of a part of a very long one."""
         parts, held = [], ""  # what follows the last line break; a "\r", whose "\n" may come with the next block
         for block in document:
             block = held + block
             held = "\r" if block.endswith("\r") else ""
-            block = self.with_line_breaks(block.removesuffix("\r"))
+            block = self.without_special(block.removesuffix("\r"))
             end = block.rfind("\n") + 1
             if end:
                 yield "".join(parts) + block[:end]
                 parts.clear()
             parts.append(block[end:])
+            if sum(map(len, parts)) > 2 * LONG_LINE and not self.options.unwrap:
+                line = "".join(parts)
+                end = part_end(line)
+                yield line[:end]
+                parts = [line[end:]]
         if held:
             self.removed["carriage returns"] += 1
         yield "".join(parts) + "\n"
 
-    def with_line_breaks(self, block: str) -> str:
-        """Every kind of line end -> "\\n"."""
+    def without_special(self, block: str) -> str:
+        """Every kind of line end -> "\\n"; no control characters."""
         if returns := block.count("\r"):
             self.removed["carriage returns"] += returns
             block = block.replace("\r\n", "\n").replace("\r", "\n")
-        if LINE_END.search(block):
+        codes = np.frombuffer(block.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+        if IS_SPECIAL[codes].any():  # twice as fast as to search with the patterns
             block, n = LINE_END.subn("\n", block)
             self.removed["other line ends"] += n
+            if self.options.clean:
+                block, n = CONTROL.subn("", block)
+                self.removed["control characters"] += n
         return block
 
     def unwrapped(self, lines: Iterable[str]) -> Iterator[str]:
@@ -86,12 +102,9 @@ class Cleaner:
         yield unwrapper.flush()
         self.removed["line breaks inside paragraphs"] += unwrapper.joined
 
-    def clean(self, lines: str) -> str:
-        """Whole lines, perhaps none -> what is left of them."""
-        if self.options.clean:
-            lines, n = CONTROL.subn("", lines)
-            self.removed["control characters"] += n
-        kept = lines.split("\n")[:-1]
+    def clean_lines(self, lines: str) -> str:
+        """Whole lines, perhaps none, or a part of a very long one -> what is left of them."""
+        *kept, part = lines.split("\n")
         if self.drop:
             kept = self._counted("dropped lines", kept, [line for line in kept if not self.drop.search(line)])
         if self.options.clean:
@@ -100,12 +113,20 @@ class Cleaner:
             kept = [line.lstrip(BLANKS) for line in ends]
             self.removed["indents"] += sum(map(ne, kept, ends))
             kept = self._counted("blank lines", kept, list(filter(None, kept)))
-        text = "\n".join([*kept, ""])
+            part = part.lstrip(BLANKS)
+        text = "\n".join([*kept, part])
         return self.to_simplified(text) if self.options.simplify else text
 
     def _counted(self, name: str, lines: list[str], kept: list[str]) -> list[str]:
         self.removed[name] += len(lines) - len(kept)
         return kept
+
+
+def part_end(line: str) -> int:
+    """Where to cut a very long line: LONG_LINE before its end, after a sentence where there is one, before no blank."""
+    place = len(line) - LONG_LINE
+    end = line.rfind("。", 0, place) + 1 or place
+    return len(line) - len(line[end:].lstrip(BLANKS))
 
 
 def regular_expression(setting: str, pattern: str) -> re.Pattern | None:

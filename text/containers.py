@@ -19,8 +19,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
-from lxml import etree
-
 from configurator import UserError
 from text.encodings import NotText, detect_encoding
 
@@ -43,7 +41,7 @@ DAMAGE = (  # what the standard library and lxml raise for a damaged, encrypted 
     zlib.error,
     zipfile.BadZipFile,
     tarfile.TarError,
-    etree.LxmlError,
+    SyntaxError,  # such are lxml's
 )
 
 

@@ -184,6 +184,15 @@ def is_binary(data: bytes, encoding: str) -> bool:
     return controls > max(1, len(text) / 100) or decoder.replaced > max(4, 0.3 * len(data))
 
 
+def other_encoding(data: bytes, encoding: str) -> str:
+    """Another Chinese encoding in which the bytes are much likelier text; "" for none. Files are put together so."""
+    if len(data) < 1000 or encoding not in CHINESE:
+        return ""
+    scores = {name: likelihood(data, name) for name in CHINESE[:3]}
+    best = max(scores, key=scores.get)
+    return best if scores[best] > scores.get(encoding, -1e9) + len(data) / 4 else ""
+
+
 # -- decoding ---------------------------------------------------------------------------------------------------------
 
 
@@ -202,7 +211,7 @@ class Decoder:
         self.decoder = codecs.getincrementaldecoder(self.MARKED.get(encoding, encoding))("repair")
         self.offset = self.lines = 0  # bytes and line breaks of earlier chunks
         self.replaced = self.zeros = self.euros = 0
-        self.final = self.cut = False
+        self.final = self.cut = self.ended = False  # ended: the last chunk ended in zeros
 
     def decode(self, chunk: bytes, final: bool = False) -> str:
         """The text of the next chunk. Characters may be cut by its end, unless it is the final one."""
@@ -212,7 +221,7 @@ class Decoder:
         self.held = len(self.decoder.getstate()[0])  # the first bytes of a character that ends in this chunk
         self.final = final
         text = self.decoder.decode(chunk, final)
-        if "\0" in text:
+        if "\0" in text or (self.ended and text):
             text = self.without_zeros(text, chunk)
         self.offset += len(chunk)
         self.lines += text.count("\n")
@@ -220,12 +229,14 @@ class Decoder:
 
     def without_zeros(self, text: str, chunk: bytes) -> str:
         """Zero bytes stand in no text, but at the end of some files that were not written to the end."""
-        if self.errors == "strict":
-            at = self.offset + chunk.find(b"\0")
+        goes_on = (self.ended and text.strip("\0")) or "\0" in text.rstrip("\0")
+        if self.errors == "strict" and goes_on:
+            at = self.offset + max(0, chunk.find(b"\0"))
             raise NotText(
                 f"byte {at:,} is zero, so this is no text file, or a damaged one. --errors=replace leaves zeros out and"
                 " counts them"
             )
+        self.ended = True
         self.zeros += text.count("\0")
         return text.replace("\0", "")
 
@@ -247,9 +258,12 @@ class Decoder:
             self.replaced += error.end - start
             return "\ufffd", error.end
         line = self.lines + data[:start].decode(error.encoding, "replace").count("\n") + 1
+        place = f"byte {self.offset - self.held + start:,} is not {error.encoding} (line {line:,})"
+        if other := other_encoding(data[start : start + SCORED], self.encoding):
+            raise NotText(f"{place}. From there on it is {other}: split the file there, and give both parts")
         raise NotText(
-            f"byte {self.offset - self.held + start:,} is not {error.encoding} (line {line:,}). --errors=replace reads"
-            " on and counts what does not fit. If the file is in another encoding, name it: --encoding=big5, say"
+            f"{place}. --errors=replace reads on and counts what does not fit. If the file is in another encoding, name"
+            " it: --encoding=big5, say"
         )
 
     def notes(self) -> list[str]:

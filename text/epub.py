@@ -93,7 +93,7 @@ class Book:
         """The text, page by page."""
         self.archive = open_zip(self.file)
         self.names = {normal_path(name): name for name in self.archive.namelist()}
-        self.missing, self.pictures, self.damaged, self.contents_pages = [], 0, [], 0
+        self.missing, self.pictures, self.damaged, self.contents_pages, self.navigation = [], 0, [], 0, 0
         spine, entries = self.package()
         empty = True
         for path in spine:
@@ -192,6 +192,7 @@ class Book:
         page = read_html(source) if "<" in source else Page(lines=[line for line in source.split("\n") if line.strip()])
         if page.damaged:
             self.damaged.append(f"{name} (only its tags were taken out)")
+        self.navigation += page.navigation
         length = sum(map(len, page.lines))
         if page.links >= 3 and page.linked >= 0.8 * length and length <= 60 * page.links:
             self.contents_pages += 1  # a table of contents
@@ -233,6 +234,8 @@ class Book:
             self.notes.append(
                 f"not of its page's encoding, and replaced by U+FFFD: {counted(self.decoder.replaced, 'byte')}"
             )
+        if self.navigation:
+            self.notes.append(f"left out: {counted(self.navigation, 'line')} of links")
         if self.pictures:
             self.notes.append(f"alone on its page, and not read: {counted(self.pictures, 'picture')}")
         if self.contents_pages:

@@ -15,7 +15,11 @@ from text.natural import number
 
 CHINESE = "零〇○一二三四五六七八九十百千万两廿卅卌壹贰叁肆伍陆柒捌玖拾佰仟兩貳貮參叄陸萬"
 NUMBER = f"[0-9０-９{CHINESE}]+"  # 12, １２, 一百二十, 廿三, 壹佰, 兩百
+ENCLOSED = "①-⒛㈠-㈩❶-❿"  # each a number by itself
+LETTER = "A-Za-zÀ-ỿ가-힣Ａ-Ｚａ-ｚ"  # of Latin, Greek, Cyrillic, Korean and others
 SPACE = "[ \u3000]*"  # 第 1 章, 楔　子
+SPACED = f"[0-9０-９{CHINESE}](?:{SPACE}[0-9０-９{CHINESE}])*"  # 第 十 二 章
+OF = "(?:[/／.．~～-][0-9０-９]+)?"  # 第1/12章, 第3.5章, 第1-3章
 GAP = "[ \t\u3000:：、.．·・—–|｜_-]"  # between number and title: 第一回 宴桃园, 第一卷：风起
 TITLE = "[^\n]{0,40}[^\n。，、；：]"  # the rest of the line, which does not end as prose does
 CHAPTER_UNITS = "章回节節话話集篇"
@@ -24,7 +28,7 @@ NOT_PROSE = "(?![里裡裏中的上下内內是有我你他她它这這那已就
 
 # 第一回 宴桃园豪杰三结义, 第 1 章 风起, 第一章】风起, 第三章
 AFTER = f"(?:{GAP}+{TITLE}|[】〕\\]）)》][^\n]{{0,40}})?"
-NUMBERED = f"第{SPACE}{NUMBER}{SPACE}[章回节節话話卷集部篇]{AFTER}|卷{NUMBER}{AFTER}"
+NUMBERED = f"第{SPACE}{SPACED}{OF}{SPACE}[章回节節话話卷集部篇]{AFTER}|卷{NUMBER}{AFTER}"
 
 # 第一章初入江湖: number and title are not separated. Not 第三回合, 第一集团, 第三节课, and no end of a sentence.
 UNIT = "(?:章|回(?![合来去头])|卷|集(?!团|團)|[节節](?![课課目车車])|[话話](?![题題]))"
@@ -35,12 +39,13 @@ ORDINAL = (
     f"(?:[之·・-]?{NUMBER}|第{SPACE}{NUMBER}{SPACE}[章回节節话話卷集部篇]|[（(【\\[][^\n]{{1,5}}[）)】\\]]|[上中下])"
 )
 WORDS = (
-    f"楔{SPACE}子|[自代总總原]?序[章言幕曲篇文]?|前言|前[记記]|引{SPACE}[子言]|尾{SPACE}[声聲]|尾[章记記]|后[记序]|後[記序]"
-    "|[终終][章卷回曲]|最[终終][章回话話卷]|(?:大|最[终終])[结結]局|完[本结結]感言|[上新][架书書]感言|[结結][语語]"
-    "|[结結]束[语語]|[跋]|卷首[语語]|[题題][记記]|幕[间間]|[间間]章|附章|特[别別]篇|[内內]容[简簡]介|作者后[记記]"
+    f"楔{SPACE}子|[自代总總原译譯]?序[章言幕曲篇文]?|(?:推[荐薦]|再版)序|前言|前[记記]|引{SPACE}[子言]|凡例|[导導][读讀]"
+    f"|尾{SPACE}[声聲]|尾[章记記]|[译譯]?[后後]{SPACE}[记記序]|[后後]日[谈談]|[终終][章卷回曲幕]|最[终終][章回话話卷]"
+    "|(?:大|最[终終])[结結]局|完[本结結]感言|[上新][架书書]感言|[结結][语語]|[结結]束[语語]|[跋]|卷首[语語]|[题題][记記词詞]"
+    "|幕[间間]|[间間][章幕]|附章|特[别別]篇|特典|[内內]容[简簡]介|作者(?:后[记記]|的[话話])|[上中下][卷册冊部编編篇]"
 )
-PART_BEGINNINGS = "楔自代总總原序前引尾后後终終最大完本上新结結跋卷题題幕间間附特内內作番外"  # of WORDS and EXTRA
-ENGLISH_WORDS = "[Pp]rologue|PROLOGUE|[Ee]pilogue|EPILOGUE|[Ff]oreword|FOREWORD|[Aa]fterword|AFTERWORD"
+PART_BEGINNINGS = "楔自代总總原译譯序推再前引凡导導尾後后終终最大完本上中下新结結跋卷题題幕间間附特内內作番外"
+ENGLISH_WORDS = "(?:[Pp]ro|[Ee]pi)logue|(?:PRO|EPI)LOGUE|(?:[Ff]ore|[Aa]fter)word|(?:FORE|AFTER)WORD|[Ss]ide [Ss]tory"
 EXTRA = f"(?:番外[卷传傳]?|外[传傳]|前[传傳])(?:篇|{ORDINAL})?"
 UNNUMBERED = f"(?:(?:{WORDS}){ORDINAL}?|{EXTRA}){AFTER}|(?:{ENGLISH_WORDS})(?:[:：.—-][^\n]{{0,60}})?"
 
@@ -75,17 +80,29 @@ WORD_NUMBERS = {
 ROMAN = {"i": 1, "v": 5, "x": 10, "l": 50, "c": 100, "d": 500, "m": 1000}
 
 # 第N章, wherever it stands in the line: 书名 第一章, 第一卷 风起 第三章 雨
-ORDINAL_FORM = re.compile(f"第{SPACE}({NUMBER}){SPACE}([^\\W0-9_{CHINESE}])")
+ORDINAL_FORM = re.compile(
+    f"第{SPACE}({SPACED}){OF}(?:[ \u3000]+(?=[{CHAPTER_UNITS}{VOLUME_UNITS}]))?([^\\W0-9_{CHINESE}])"
+)
+END_OF_LEAD = re.compile(f"(?:(?![:：]){GAP}|[》】\\])）])$")
+ONE_ENCLOSED = re.compile(f"[{ENCLOSED}]")
+# 第一 风起, 学而第一
+ORDINAL_ALONE = re.compile(f"[^，。！？；：“”]{{0,8}}第({NUMBER})(?:$|{GAP})")
 ENGLISH_FORM = re.compile(
-    f"([A-Za-z]{{1,12}}?)([ .:#_-]*)([0-9０-９]+|(?<=[ .])(?:[IVXLCivxlc]+|{SPELLED}))(?![A-Za-z0-9])(.?)"
+    f"(?:(?i:vol|volume|book|part)[ .]*[0-9]+[ ,.:：·-]+)?"  # Vol.1 Ch.3
+    f"([{LETTER}]{{1,12}}?)([ \u3000.:#_-]*)([0-9０-９]+|(?<=[ .])(?:[IVXLCivxlc]+|{SPELLED}))(?![A-Za-z0-9])(.?)"
 )
 # 卷一, 卷之一, 章十二
 UNIT_FORM = re.compile(f"([{CHAPTER_UNITS}{VOLUME_UNITS}]){SPACE}[之第]?({NUMBER})(?:{GAP}|$)")
-NESTED_FORM = re.compile("([A-Za-z]?[0-9]{1,3})([.–—-]|[eExX])([0-9]{1,4})(?:$|[^\\W0-9]|[^\\w.:/])")  # 1-12, S01E12
-BARE_FORM = re.compile(
-    f"(?:([0-9０-９]+)|([{CHINESE}]+)|([IVXLCⅠ-ⅿ]+)(?=$|[^A-Za-z0-9])|({SPELLED})(?=$|[.:：]))"
-    f"({SPACE})($|[章回节節话話]|[^\\w\\s%％℃，]|[^\\W0-9A-Za-z_])"
+# 1-12, 1.1.12, S01E12
+NESTED_FORM = re.compile(
+    "([A-Za-z]?[0-9]{1,3}(?:[.–—-][0-9]{1,3})*?)([.–—-]|[eExX])([0-9]{1,4})(?:$|[^\\W0-9]|[^\\w.:/])"
 )
+BARE_FORM = re.compile(
+    f"(?:([0-9０-９]+|[{ENCLOSED}])|([{CHINESE}]+)|([IVXLCⅠ-ⅿ]+)(?=$|[^A-Za-z0-9])|({SPELLED})(?=$|[.:：]))"
+    f"([ \\t\u3000]*)($|之?[章回节節话話]|[^\\w\\s%％℃，]|[^\\W0-9A-Za-z_])"
+)
+# 山门（三）, of which each part has its own title
+IN_BRACKETS = re.compile(f"[^，。！？；：“”]{{1,16}}?[（(]({NUMBER})[）)]")
 # 山门12, 山门（12）; 其一
 PREFIX_FORM = re.compile(
     f"(?:([^\\W0-9_]{{1,8}})([ \u3000]?[（(]?)([0-9０-９]+)|([^\\W0-9_]{{1,4}}?)([（(]?)([{CHINESE}]+))"
@@ -97,15 +114,16 @@ OTHER_WORD = re.compile("回[合来去头]|集[团團]|[节節][课課目车車]
 # Lines to look at, found fast: those with an ordinal, and those that begin with a number or with a part's name.
 WITH_ORDINAL = re.compile(f"第{SPACE}{NUMBER}")
 LATIN = (
-    f"[A-Za-z]{{1,12}}[ .:#_-]*[0-9０-９]|[A-Za-z]{{1,12}}[ .]+(?:[IVXLCivxlc]+|{SPELLED})(?![A-Za-z])"
+    f"[{LETTER}]{{1,12}}[ \u3000.:#_-]*[0-9０-９]|[A-Za-z]{{1,12}}[ .]+(?:[IVXLCivxlc]+|{SPELLED})(?![A-Za-z])"
     f"|[IVXLC]{{1,6}}[\n 、.．:：]|{SPELLED}[\n.:：]|{ENGLISH_WORDS}"
 )
 HAN = (
-    f"[{CHINESE}]{{1,9}}(?:[ \u3000章回节節话話]|[^\\w，])|[{CHAPTER_UNITS}{VOLUME_UNITS}]{SPACE}[之第]?{NUMBER}"
+    f"[{CHINESE}]{{1,9}}(?:之?[章回节節话話]|[ \u3000]|[^\\w，])|[{CHAPTER_UNITS}{VOLUME_UNITS}]{SPACE}[之第]?{NUMBER}"
     f"|(?=[{PART_BEGINNINGS}])(?:{WORDS}|番外|外[传傳]|前[传傳])"
-    f"|[一-鿿]{{1,8}}[ \u3000（(]?[0-9０-９]|[一-鿿]{{1,4}}?[{CHINESE}]{{1,9}}{DECORATION}{{0,5}}\n"
+    f"|[一-鿿]{{1,8}}(?:[ \u3000（(]?[0-9０-９]|[（(][{CHINESE}]{{1,9}}[）)])"
+    f"|[一-鿿]{{1,4}}?[{CHINESE}]{{1,9}}(?:{DECORATION}{{0,5}}\n|[：: \u3000])"
 )
-FIRST = f"[0-9０-９Ⅰ-ⅿ]|(?=[A-Za-z])(?:{LATIN})|(?=[一-鿿〇○])(?:{HAN})"
+FIRST = f"[0-9０-９Ⅰ-ⅿ{ENCLOSED}]|(?=[{LETTER}])(?:{LATIN})|(?=[一-鿿〇○])(?:{HAN})"
 WITH_START = re.compile(f"\n(?={START}(?:{FIRST}))")
 
 
@@ -124,8 +142,10 @@ class Line:
 
 
 def line_numeral(text: str) -> int | None:
-    """12, １２, 十二, XII, Twenty-One -> an integer, or None."""
-    text = unicodedata.normalize("NFKC", text).lower()
+    """12, １２, ⑫, 十二, XII, Twenty-One -> an integer, or None."""
+    if ONE_ENCLOSED.fullmatch(text):
+        return int(unicodedata.numeric(text))
+    text = unicodedata.normalize("NFKC", text).lower().replace(" ", "")
     if text.isdecimal():
         return int(text) if len(text) <= 6 else None
     if text[:1] in CHINESE:
@@ -151,8 +171,10 @@ def form_of(text: str, start: int) -> tuple[str, int | None]:
     ordinals = list(ORDINAL_FORM.finditer(text[:MAX_LINE]))
     if ordinals and (chosen := innermost(ordinals, text)):
         lead = text[: chosen.start()]
-        known = not lead or ORDINAL_FORM.search(lead) or re.search(f"(?:{GAP}|[》】\\])）])$", lead)
+        known = not lead or ORDINAL_FORM.search(lead) or END_OF_LEAD.search(lead)
         return ("" if known or AT_START.fullmatch(lead) else lead) + f"第N{chosen[2]}", line_numeral(chosen[1])
+    if match := ORDINAL_ALONE.match(text, start):
+        return "第N", line_numeral(match[1])
     if match := UNIT_FORM.match(text, start):
         return f"{match[1]}N", line_numeral(match[2])
     if text[:1] in "“‘\"'「『…" or text[:2] == "——":
@@ -163,6 +185,8 @@ def form_of(text: str, start: int) -> tuple[str, int | None]:
         return form, line_numeral(match[1] or match[2] or match[3] or match[4])
     if match := ENGLISH_FORM.match(text, start):
         return f"{match[1].capitalize()} N", line_numeral(match[3])
+    if match := IN_BRACKETS.fullmatch(text, start):
+        return "（N）", line_numeral(match[1])
     if match := PREFIX_FORM.match(text, start):
         return f"{match[1] or match[4]}{match[2] or match[5] or ''}N", line_numeral(match[3] or match[6])
     return "", None
@@ -171,6 +195,7 @@ def form_of(text: str, start: int) -> tuple[str, int | None]:
 def bare_form(match: re.Match, text: str) -> str:
     """The form of a line that begins with a number; "" when the number belongs to a sentence."""
     digits, chinese, roman, word, space, after = match.groups()
+    after = after.removeprefix("之")
     if not digits and not space and after.isalpha() and after not in CHAPTER_UNITS:
         return ""  # 一个人
     if after and after in ".．:：-" and text[match.end() : match.end() + 1].isdigit():
@@ -183,7 +208,7 @@ def bare_form(match: re.Match, text: str) -> str:
 def innermost(ordinals: list[re.Match], text: str) -> re.Match | None:
     """Of 第一卷 风起 第三章 雨 the 第三章. None when it stands in the middle of a sentence."""
     lead = text[: ordinals[0].start()]
-    if len(lead) > 25 or re.search("[，。！？；：“”…]", lead):
+    if len(lead) > 25 or re.search("[，。！？；“”…]|：.", lead):
         return None
     chapters = [m for m in ordinals if m[2] in CHAPTER_UNITS and m.start() <= 40]
     if ordinals[0][2] in VOLUME_UNITS + "集篇" and len(chapters) > 0:

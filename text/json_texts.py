@@ -1,10 +1,12 @@
 """The texts in .json and .jsonl files: strings, or objects with a text, perhaps with a title."""
 
+import csv
 import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from text.containers import printable
 from text.encodings import counted
 
 TEXT_FIELDS = "text content body chapter_content chapterContent paragraphs 正文 内容 內容 章节内容".split()
@@ -18,7 +20,7 @@ class JsonTexts:
     """Finds the text in each item, and counts the fields that are not read."""
 
     def __init__(self):
-        self.unread, self.read, self.empty = Counter(), Counter(), 0
+        self.unread, self.read, self.empty, self.repeated = Counter(), Counter(), 0, 0
         self.title = ""  # of the item before
 
     def text(self, item, where: str) -> tuple[str, str]:
@@ -38,7 +40,7 @@ class JsonTexts:
         key = text_field(item)
         if not key:
             raise ValueError(
-                f'{where}: a string or {{"text": "..."}} is expected; its fields are {", ".join(item)[:100]}'
+                f'{where}: a string or {{"text": "..."}} is expected; its fields are {printable(", ".join(item))[:100]}'
             )
         value = item[key]
         text = whole_characters("\n".join(value) if isinstance(value, list) else value)
@@ -46,8 +48,9 @@ class JsonTexts:
         title = whole_characters(item.get(title_key, "")).strip()
         self.read.update([key, title_key] if title_key else [key])
         self.unread.update(name for name in item if name not in (key, title_key))
-        repeated, self.title = title == self.title, title  # then it is the book's
+        repeated, self.title = title == self.title, title  # then it is the book's, or the chapter goes on
         if not title or repeated:
+            self.repeated += bool(title)
             return text, ""
         begins = "".join(text[:300].split()).startswith("".join(title.split()))
         return (text, text.strip().split("\n")[0].strip() if begins else "") if begins else (f"{title}\n{text}", title)
@@ -55,10 +58,14 @@ class JsonTexts:
     def notes(self) -> list[str]:
         notes = []
         if set(self.read) - {"text"}:
-            notes.append("the text was taken from the fields " + ", ".join(f'"{name}"' for name in self.read))
+            notes.append(
+                "the text was taken from the fields " + ", ".join(f'"{printable(name)}"' for name in self.read)
+            )
         if self.unread:
-            names = ", ".join(f'"{name}"'[:40] for name, _ in self.unread.most_common(5))
+            names = ", ".join(f'"{printable(name)}"'[:40] for name, _ in self.unread.most_common(5))
             notes.append(f"not read: {counted(len(self.unread), 'other field')}: {names}")
+        if self.repeated:
+            notes.append(f"left out: {counted(self.repeated, 'title')} that the item before has, too")
         if self.empty:
             notes.append(f"left out: {counted(self.empty, 'empty item')}")
         return notes
@@ -72,13 +79,20 @@ def text_field(item: dict) -> str:
             return name
     others = {key: n for key, n in lengths.items() if key not in TITLE_FIELDS and isinstance(item[key], str)}
     longest = max(others, key=others.get, default="")
-    return longest if len(others) == 1 or (longest and others[longest] > 0.8 * sum(others.values())) else ""
+    further_inside = sum(total_length(value) for value in item.values() if isinstance(value, (list, dict)))
+    return longest if longest and others[longest] > max(0.8 * sum(others.values()), further_inside) else ""
 
 
 def text_length(value) -> int:
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
         return sum(map(len, value))
     return len(value) if isinstance(value, str) else 0
+
+
+def total_length(value) -> int:
+    """Of all strings inside."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return len(value) if isinstance(value, str) else sum(map(total_length, inner))
 
 
 def is_title(value) -> bool:
@@ -98,29 +112,46 @@ def items_of(source: str) -> list:
     if len(values) > 1:
         return values
     value = values[0] if values else []
+    if isinstance(value, str):
+        return [value]
     if isinstance(value, dict):
-        return items_of_object(value)
+        value = items_of_object(value)
     if not isinstance(value, list):
         raise ValueError('a list of strings is expected, ["...", "..."]')
-    return value
+    return list(flattened(value))
+
+
+def flattened(items: list) -> Iterator:
+    """The items, and in place of an object whose texts are further inside, such as a volume: its title and these."""
+    for item in items:
+        if isinstance(item, dict) and not text_field(item) and any(map(total_length, containers_in(item).values())):
+            yield from [item[name] for name in TITLE_FIELDS if is_title(item.get(name))][:1]
+            yield from flattened(items_of_object(item))
+        else:
+            yield item
+
+
+def containers_in(item: dict) -> dict:
+    return {key: value for key, value in item.items() if isinstance(value, (list, dict)) and value}
 
 
 def items_of_object(value: dict) -> list:
-    """An object with a list of texts inside, one with a text, or one whose keys are titles."""
-    lists = {key: inner for key, inner in value.items() if isinstance(inner, list) and inner}
-    objects = {key: inner for key, inner in lists.items() if any(isinstance(item, dict) for item in inner)}
-    candidates = objects or {key: inner for key, inner in lists.items() if any(isinstance(item, str) for item in inner)}
-    key = text_field(value)
+    """An object with lists or objects of texts inside, one with a text, or one whose keys are titles."""
+    inner, key = containers_in(value), text_field(value)
+    objects = {name: v for name, v in inner.items() if isinstance(v, dict) or any(isinstance(i, dict) for i in v)}
     if key and (not objects or isinstance(value[key], str)) and text_length(value[key]) > 0:
         if isinstance(value[key], list) and not is_title(value.get("title")):
             return value[key]
         if not objects:
             return [value]
-    if candidates:
-        return max(candidates.values(), key=lambda inner: len(json.dumps(inner)))
-    if len(value) > 1 and all(isinstance(text, str) for text in value.values()):
+    are_titles = len(value) > 1 and not all(re.fullmatch("[a-z_]+", key) for key in value)  # not "train", "test"
+    if are_titles and any(all(isinstance(v, kind) for v in value.values()) for kind in (str, list)) and not objects:
         return [{"title": title, "text": text} for title, text in value.items()]
-    raise ValueError('a list of strings is expected, ["...", "..."]')
+    if not any(map(total_length, inner.values())):
+        raise ValueError('a list of strings is expected, ["...", "..."]')
+    most = max(map(total_length, inner.values()))
+    chosen = objects or {name: v for name, v in inner.items() if total_length(v) >= 0.05 * most}  # not a list of tags
+    return [item for v in chosen.values() for item in (v if isinstance(v, list) else items_of_object(v))]
 
 
 def parse_values(source: str) -> list:
@@ -141,6 +172,27 @@ def parse_line(line: str):
         return json.loads(line.strip("\ufeff"), strict=False)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def table_names(line: str) -> list[str]:
+    """The names of the columns in the first line of a .csv or .tsv."""
+    return [name.strip().strip('"').strip().lower() for name in line.strip("\ufeff\r\n ").split(separator(line))]
+
+
+def separator(line: str) -> str:
+    return max("\t,;", key=line.count)
+
+
+def table_rows(lines: Iterable[str]) -> Iterator[dict]:
+    """The rows of a .csv or .tsv as objects. Raises ValueError."""
+    lines = iter(lines)
+    first = next(lines, "")
+    csv.field_size_limit(2**31 - 1)
+    try:
+        for row in csv.reader((line + "\n" for line in lines), delimiter=separator(first)):
+            yield dict(zip(table_names(first), row))
+    except csv.Error as error:
+        raise ValueError(str(error)) from None
 
 
 def split_lines(blocks: Iterable[str]) -> Iterator[str]:

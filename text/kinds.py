@@ -79,6 +79,8 @@ ADVICE = [  # what to do with a kind that is not read
     ),
     (".rar .7z .Z .lz4 .lz .cab .iso .arj", "unpack it and give what is in it"),
     (".webarchive .mht .mhtml", "open it in a browser and save it as .html"),
+    (".xml", "save it as .html or .txt"),
+    (".csv .tsv", "name the column with the text in its first line, text or content, or save it as .txt"),
 ]
 
 
@@ -96,16 +98,30 @@ def kind_of(file: File) -> str:
         return ".xz"
     if re.match(rb"(?s)\s*(mime-version:|from: <saved by)", head[:200].lower()):
         return ".mhtml"
-    if ending in (".doc", ".wps", *PACKED) and not head.isascii() and is_text(file):
-        return ".txt"  # it is not what its name says, but some programs name texts so
-    if ending in (*IN_ZIP, *PACKED) or advice(ending) != advice(""):
-        return ending  # damaged, or an older form
     beginning = plain_beginning(head)
     if "<fictionbook" in beginning:
         return ".fb2"
     if re.search(r"^(\s|<\?xml[^>]*>|<!--.*?-->)*(<!doctype\s+html|<html[\s>])", beginning, re.DOTALL):
         return ".html"
+    if ending in (".doc", ".wps", *PACKED) and not head.isascii() and is_text(file):
+        return ".txt"  # it is not what its name says, but some programs name texts so
+    if ending in (*IN_ZIP, *PACKED) or advice(ending) != advice(""):
+        is_table = ending in (".csv", ".tsv") and has_text_column(head)
+        return "table" if is_table else ending  # else damaged, or an older form
+    if beginning.startswith("<?xml") and ending not in TEXT_ENDINGS:
+        return ".xml"
     return TEXT_ENDINGS.get(ending, "")
+
+
+def has_text_column(head: bytes) -> bool:
+    """Does the first line of a table name a column with the text?"""
+    from text.json_texts import TEXT_FIELDS, table_names
+
+    try:
+        first = head.decode(detect_encoding(head), "replace").partition("\n")[0]
+    except NotText:
+        return False
+    return not set(TEXT_FIELDS).isdisjoint(table_names(first))
 
 
 def plain_beginning(head: bytes) -> str:

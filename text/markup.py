@@ -2,12 +2,11 @@
 
 import html
 import re
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from lxml import etree
 
-from text.encodings import counted
+from text.tags import MarkupInText
 
 BLOCKS = frozenset(
     "address article aside blockquote body br caption center dd details dialog div dl dt fieldset figcaption figure"
@@ -32,6 +31,7 @@ class Page:
     pictures: int = 0
     links: int = 0
     linked: int = 0  # characters in links
+    navigation: int = 0  # lines that were left out because they are links to other pages
     damaged: bool = False  # so badly that the tags were just taken out
 
     @property
@@ -55,11 +55,17 @@ def read_html(source: str) -> Page:
     parser = etree.HTMLParser(target=extractor, encoding="utf-8", huge_tree=True, no_network=True)
     parser.feed(source.replace("\0", "").lstrip("\ufeff \t\r\n").encode("utf-8", "replace"))
     page = parser.close()
-    if len(source) > 3 * len(page.text) + 1000:
+    shown = len(page.text) + page.linked
+    if len(source) > 3 * shown + 1000:
         plain = without_tags(source)
-        if len(plain) > 2 * len(page.text) + 1000:  # most of it is in an element that is not shown and does not end
+        if len("".join(plain.split())) > 2 * shown + 1000:  # most of it is in a hidden element that does not end
             return Page(lines=[line for line in map(str.strip, plain.split("\n")) if line], damaged=True)
     return page
+
+
+def plain_page(source: str) -> Page:
+    """A page without any tags."""
+    return Page(lines=source.split("\n"))
 
 
 def without_tags(source: str) -> str:
@@ -67,7 +73,8 @@ def without_tags(source: str) -> str:
     source = re.sub(
         r"<(script|style|head|svg|select)\b.*?</\1\s*>|<!--.*?-->", "", source, flags=re.DOTALL | re.IGNORECASE
     )
-    return html.unescape(re.sub(r"[ \t\r]+", " ", re.sub(r"<[^<>]*>", "\n", source))).strip()
+    source = re.sub(r"</?(\w*)[^<>]*>", lambda tag: "\n" if tag[1].lower() in BLOCKS else "", source)
+    return html.unescape(re.sub(r"[ \t\r]+", " ", source)).strip()
 
 
 class Extractor:
@@ -79,6 +86,7 @@ class Extractor:
         self.skipping = ""  # the SKIPPED element whose text is left out
         self.title = ""  # the heading element that is open
         self.pre = self.link = 0  # how many of these elements are open
+        self.links = self.linked = 0  # before this line
 
     def start(self, tag: str, attributes: dict) -> None:
         tag = tag.rpartition(":")[2]
@@ -121,6 +129,11 @@ class Extractor:
         if self.skipping not in RAW:
             self.skipping = ""
         text, self.line = "".join(self.line), []
+        links, linked = self.page.links - self.links, self.page.linked - self.linked
+        self.links, self.linked = self.page.links, self.page.linked
+        if links > 1 and linked >= 0.6 * len("".join(text.split())):
+            self.page.navigation += 1  # 上一章 目录 下一章
+            return
         for line in text.split("\n") if self.pre else [join_source_lines(text)]:
             line = line.replace("\xa0", " ").replace("\xad", "")
             if line.strip():
@@ -138,67 +151,6 @@ def join_source_lines(text: str) -> str:
     if "\n" in text or "\r" in text:
         text = re.sub(r"(?<![!-~])[ \t\r\f]*[\r\n][ \t\r\n\f]*|[ \t\r\f]*[\r\n][ \t\r\n\f]*(?![!-~])", "", text)
     return re.sub(r"[ \t\r\n\f]+", " ", text).strip(" ") if re.search(r"[\t\r\n\f]|  ", text) else text.strip(" ")
-
-
-# -- tags and entities in a plain text -------------------------------------------------------------------------------
-
-INLINE = (
-    "a abbr acronym b bdo big cite code del dfn em font i img ins kbd mark q rb rp rt ruby s samp small span strike"
-    " strong sub sup tt u wbr o:p input button label meta link"
-)
-LINE = (
-    "p div br h[1-6] hr li ul ol dl dt dd tr td th table tbody thead blockquote center section article pre body html"
-    " head title"
-)
-NAMES = "|".join((INLINE + " " + LINE).split())
-ATTRIBUTE = r"""[a-zA-Z:_-]+\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[^\s<>"']+)"""
-TAG = re.compile(rf"</?(?:{NAMES})(?:\s+{ATTRIBUTE})*\s*/?>", re.IGNORECASE)
-LINE_TAG = re.compile(rf"[ \t]*</?(?:{'|'.join(LINE.split())})\b[^<>]*>[ \t]*\n?", re.IGNORECASE)
-HIDDEN = re.compile(r"<(script|style|rt|rp)\b[^<>]*>.*?</\1\s*>|<!--.*?-->", re.DOTALL | re.IGNORECASE)
-ENTITY = re.compile(r"&(?:[A-Za-z][A-Za-z0-9]{1,24}|#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6});")
-SEVERAL = 3  # tags and entities: fewer may be what the text speaks of
-MAX_TAG = 300  # characters
-
-
-class MarkupInText:
-    """Tags and entities in a .txt, where there are several: taken for what they mean. A lone "<" or "&" stays."""
-
-    def __init__(self):
-        self.tags = self.entities = self.left = 0  # left: tags and entities that stay, because there are too few
-
-    def blocks(self, blocks: Iterable[str]) -> Iterator[str]:
-        """The same text without them. A tag may be cut by the end of a block."""
-        rest = ""
-        for block in blocks:
-            block, rest = rest + block, ""
-            if "<" in block or "&" in block:
-                at = max(block.rfind("<", -MAX_TAG), block.rfind("&", -MAX_TAG))
-                if at >= 0 and not re.search("[>;]", block[at:]):
-                    block, rest = block[:at], block[at:]
-                block = self.resolve(block)
-            yield block
-        yield self.resolve(rest)
-
-    def resolve(self, text: str) -> str:
-        tags = len(TAG.findall(text)) if "<" in text else 0
-        entities = len([e for e in ENTITY.findall(text) if html.unescape(e) != e]) if "&" in text else 0
-        if not tags + entities:
-            return text
-        if self.tags + self.entities == 0 and self.left + tags + entities < SEVERAL:
-            self.left += tags + entities
-            return text
-        self.tags, self.entities = self.tags + tags, self.entities + entities
-        text = LINE_TAG.sub("\n", HIDDEN.sub("", text))
-        text = ENTITY.sub(lambda match: html.unescape(match[0]), TAG.sub("", text))
-        return text.replace("\xa0", " ")
-
-    def notes(self) -> list[str]:
-        notes = []
-        if self.tags + self.entities:
-            notes.append(f"taken for what they mean: {counted(self.tags, 'HTML tag')}, {self.entities:,} entities")
-        if self.left:
-            notes.append(f"left as they are: {counted(self.left, 'HTML tag')} or entities")
-        return notes
 
 
 # -- Markdown ---------------------------------------------------------------------------------------------------------

@@ -45,6 +45,11 @@ class Count:
         return Count(self.form, [line for line, _ in pairs], [body for _, body in pairs])
 
     @property
+    def is_backwards(self) -> bool:
+        """Do the numbers go down, as in a list with the newest chapter first?"""
+        return self.restarts > 0.5 * len(self.lines) and self.regularity < 0.1
+
+    @property
     def is_of_volumes(self) -> bool:
         return any(unit in self.form for unit in VOLUME_UNITS) or self.form in ("Volume N", "Vol N", "Book N", "Part N")
 
@@ -148,11 +153,24 @@ def choose(counts: list[Count], size: int) -> list[Count]:
     others = [count for count in counts if not count.is_known and explains(count, size)]
     best = max(others, key=lambda count: spread(count) * count.regularity, default=None)
     if best and spread(best) > 3 * (spread(main) if main else 0):
-        known = [count for count in known if is_level(count, best)]
-        return [best, *known]
+        main = best
     if main is None:
         return []
-    return [main, *(count for count in known if count is not main and is_level(count, main))]
+    levels = [count for count in known if count is not main and is_level(count, main)]
+    return [main, *levels, *(count for count in counts if count not in (main, *levels) and goes_on(count, main))]
+
+
+def goes_on(count: Count, main: Count) -> bool:
+    """Does a form take up the count where the main one leaves it, as where an author changed the headings' form?"""
+    if len(count.lines) < 3 or count.regularity < MIN_REGULARITY or spread(count) < 0.7 * len(count.lines):
+        return False
+    before = [line for line in main.lines if line.start < count.lines[0].start]
+    after = [line for line in main.lines if line.start > count.lines[-1].start]
+    if len(before) + len(after) < len(main.lines):
+        return False
+    follows = bool(before) and before[-1].value + 1 == count.lines[0].value
+    leads = bool(after) and count.lines[-1].value + 1 == after[0].value
+    return follows or (leads and not before)
 
 
 def spread(count: Count) -> int:

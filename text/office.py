@@ -26,7 +26,13 @@ DOCX = Format(
     paragraphs=frozenset(("p",)),
     marks={"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"},
     skipped=frozenset(("del", "moveFrom", "Fallback", "rt", "instrText", "pPrChange", "rPrChange", "tabs")),
-    notes={"footnoteReference": "footnote", "endnoteReference": "endnote", "drawing": "picture", "pict": "picture"},
+    notes={
+        "footnoteReference": "footnote",
+        "endnoteReference": "endnote",
+        "drawing": "picture",
+        "pict": "picture",
+        "numPr": "automatic number",
+    },
 )
 ODT = Format(
     texts=None,

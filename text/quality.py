@@ -13,19 +13,44 @@ from text.wrapping import wrap_width
 SAMPLE = 40  # chapters, from the whole book, in which lines are looked at
 PRIVATE = ((0xE000, 0xF900), (0xF0000, 0x10FFFE))
 PRIVATE_CHARACTER = "[\ue000-\uf8ff\U000f0000-\U0010fffd]"
+LOOK_ALIKES = ((0x2E80, 0x2FE0), (0xF900, 0xFA0E))  # radicals, and characters that Unicode has twice
+LOOK_ALIKE = "[\u2e80-\u2fdf\uf900-\ufa0d]"
 HAN = ((0x3400, 0x4DC0), (0x4E00, 0xA000), (0xF900, 0xFB00), (0x20000, 0x32000))
 LATIN_1 = (0xA1, 0x100)
 
 MIN_PRIVATE = 5e-5  # a few private-use characters are rare characters that an old font had there
 MIN_HAN = 0.6  # of the letters; Chinese prose with Latin names has more
 MIN_COMMON = 0.35  # of the Chinese characters; 0.6 and more in novels of all kinds
-MIN_REPEATS = 20  # a line that stands so often, and in so large a part of the chapters, is hardly the novel's
-REPEATED_SHARE = 0.2
+MAX_SPACES = 0.1  # of the characters
+STAND_INS = {"□": 0.002, "?": 0.03}  # what programs write for characters that they do not know; prose has fewer
+REPEATS = ((20, 0.2), (6, 0.5))  # a line that stands so often, in such a part of the chapters, is hardly the novel's
+ADDRESS = re.compile(r"(?i)(?:https?://|www[.．])[^\s一-鿿]{3,40}|[a-z0-9-]{2,30}\.(?:com|net|org|cc|cn)(?![a-z])")
+ESCAPES = {
+    "\\u escapes": r"\\u[0-9a-fA-F]{4}",
+    "in web addresses": "%[0-9A-F]{2}",
+    "in e-mails": "=[0-9A-F]{2}",
+    "base64 or UTF-7": r"(?m)^[0-9A-Za-z+/]{50,}=*$|\+[0-9A-Za-z/]{3,}",
+}
 
 
 def warnings(book: BookFile) -> list[str]:
     """What is doubtful in a book: each a sentence with the share and an example."""
-    checks = (private_use, lost_characters, mojibake_words, wrong_encoding, not_chinese, wrapped_lines, repeated_lines)
+    checks = (
+        private_use,
+        radicals,
+        lost_characters,
+        stand_ins,
+        mojibake_words,
+        wrong_encoding,
+        escapes,
+        not_chinese,
+        spaced_out,
+        wrapped_lines,
+        doubled_lines,
+        page_numbers,
+        addresses,
+        repeated_lines,
+    )
     return [warning for check in checks for warning in check(book)]
 
 
@@ -39,12 +64,28 @@ def private_use(book: BookFile) -> Iterator[str]:
         )
 
 
+def radicals(book: BookFile) -> Iterator[str]:
+    n = in_ranges(book.counts, *LOOK_ALIKES)
+    if n >= max(5, MIN_PRIVATE * book.characters):
+        yield (
+            f"{share(n, book)} only look like common characters, as in {example(book, LOOK_ALIKE)}: programs that read"
+            " .pdf write such radicals. Get the text from another place, or normalize it (NFKC)"
+        )
+
+
 def lost_characters(book: BookFile) -> Iterator[str]:
     if n := int(book.counts[0xFFFD]):
         yield (
             f"{share(n, book)} are U+FFFD, as in {example(book, chr(0xFFFD))}: they were lost when the text was"
             " converted. Get the text from another place, or convert the original again"
         )
+
+
+def stand_ins(book: BookFile) -> Iterator[str]:
+    for c, limit in STAND_INS.items():
+        if (n := int(book.counts[ord(c)])) > limit * book.characters:
+            place = example(book, f"[一-鿿]{re.escape(c)}+[一-鿿]")
+            yield f"{share(n, book)} are {c}, as in {place}: perhaps lost characters. Get the text from another place"
 
 
 def mojibake_words(book: BookFile) -> Iterator[str]:
@@ -69,7 +110,7 @@ def wrong_encoding(book: BookFile) -> Iterator[str]:
     ):
         if n > 20 and n > limit * of:
             yield (
-                f"{n / max(1, of):.0%} of the letters look like {what}: {first_line(book)}."
+                f"{min(1, n / max(1, of)):.0%} of the letters look like {what}: {first_line(book)}."
                 " Give the original file, with --encoding=utf-8 or --encoding=gb18030"
             )
 
@@ -89,6 +130,21 @@ def not_chinese(book: BookFile) -> Iterator[str]:
         )
 
 
+def escapes(book: BookFile) -> Iterator[str]:
+    """Characters that are spelled out in ASCII."""
+    text = "\n".join(sample_lines(book))[: 10**5]
+    for name, pattern in ESCAPES.items():
+        if sum(map(len, re.findall(pattern, text))) > 0.3 * len(text):
+            yield f"the characters are written as {name}, as in {first_line(book)}. Decode the file first"
+
+
+def spaced_out(book: BookFile) -> Iterator[str]:
+    n = int(book.counts[[ord(" "), ord("\u3000")]].sum())
+    if n > MAX_SPACES * book.characters and in_ranges(book.counts, *HAN) > MIN_HAN * letter_count(book):
+        place = example(book, "[ \u3000]")
+        yield f"{share(n, book)} are spaces, as in {place}: they are learned as characters. Take them out"
+
+
 def wrapped_lines(book: BookFile) -> Iterator[str]:
     lines = sample_lines(book)
     if width := wrap_width(lines):
@@ -99,12 +155,34 @@ def wrapped_lines(book: BookFile) -> Iterator[str]:
         )
 
 
+def doubled_lines(book: BookFile) -> Iterator[str]:
+    lines = [line for line in sample_lines(book) if len(line) > 8]
+    doubled = [a for a, b in zip(lines, lines[1:]) if a == b]
+    if len(doubled) > max(3, 0.1 * len(lines)):
+        yield f"{len(doubled) / len(lines):.0%} of the lines are the line before again, such as {quote(doubled[0])}"
+
+
+def page_numbers(book: BookFile) -> Iterator[str]:
+    pattern = "^[-—–~·. ]*[0-9]+[-—–~·. ]*$"
+    chapters = list(texts(book, SAMPLE))
+    found = [line for text in chapters for line in text.split("\n")[1:] if re.search(pattern, line)]
+    if len(found) > max(3, 0.3 * len(chapters)):
+        lines = f"{len(found):,} lines hold only a number, such as {quote(found[0])}"
+        yield f"{lines}: page numbers, perhaps. --drop_lines='{pattern}' removes them"
+
+
+def addresses(book: BookFile) -> Iterator[str]:
+    found = [match[0] for text in texts(book, SAMPLE) if (match := ADDRESS.search(text))]
+    if len(found) > max(2, 0.1 * min(SAMPLE, len(book.chapters))):
+        yield f"web addresses stand in many chapters, such as {quote(found[0])}: advertisements, perhaps. Take them out"
+
+
 def repeated_lines(book: BookFile) -> Iterator[str]:
     """Lines that a site puts into every chapter."""
     chapters = list(texts(book, SAMPLE))
     counts = Counter(line for text in chapters for line in set(text.split("\n")[1:]) if 6 <= len(line) <= 100)
     line, n = counts.most_common(1)[0] if counts else ("", 0)
-    if n >= max(MIN_REPEATS, REPEATED_SHARE * len(chapters)):
+    if any(n >= max(least, part * len(chapters)) for least, part in REPEATS):
         pattern = re.escape(line).replace("'", ".")
         yield f"the line {quote(line)} stands in {n} of {len(chapters)} chapters. --drop_lines='{pattern}' removes it"
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from configurator import UserError
 from dataset import FILES
-from text import containers, epub, kinds
+from text import containers, kinds
 from text.containers import COMPRESSED, DAMAGE, File, Unreadable, file_on_disk
 from text.encodings import check_encoding
 from text.natural import natural_key
@@ -163,7 +163,9 @@ class Finder:
             if kind in (".zip", ".tar"):
                 return self.in_archive(file, kind)
             if kind == ".epub":
-                epub.check_book(file)
+                from text.epub import check_book  # it imports lxml, which a .txt does not need
+
+                check_book(file)
             if kind == "" and (named or (file.ending == "" and kinds.is_text(file))):
                 kind = ".txt"
         except UserError:

@@ -1,16 +1,25 @@
-"""A file with text: its documents, each in blocks, and notes on what was left out, replaced or guessed."""
+"""
+A file with text: its documents, each in blocks, and notes on what was left out, replaced or guessed.
+
+Parsers are imported where they are used: a .txt needs none of them.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from configurator import UserError
-from text import containers, epub, json_texts, office
+from text import containers
 from text.containers import DAMAGE, File
 from text.encodings import Decoder, NotText, counted, detect_encoding, superset
-from text.markup import MarkupInText, Page, read_html, read_markdown
+from text.tags import MarkupInText
 
+if TYPE_CHECKING:
+    from text.json_texts import JsonTexts
+
+PLAIN = ("", ".txt", ".text")  # endings of plain texts
 CHUNK = 2**22  # bytes decoded at a time
 MEMBER_CHUNK = 2**20  # bytes of a document in a .zip that are parsed at a time
 
@@ -119,19 +128,28 @@ class Source:
         def blocks():
             yield from markup.blocks(self.text())
             self.notes += markup.notes()
+            if self.file.ending not in PLAIN:
+                self.notes.append(f"it was read as plain text, though its name ends in {self.file.ending}")
 
         yield Document(blocks())
 
     def read_page(self) -> Iterator[Document]:
         """HTML, Markdown and FictionBook, which are read whole."""
-        source = "".join(self.text(epub.declared_encoding(self.file.head())))
-        is_html = self.kind == ".html" and "<" in source
-        page = read_html(source) if is_html else PAGE_READERS[self.kind](source)
+        from text.epub import declared_encoding
+        from text.markup import plain_page, read_html, read_markdown
+        from text.office import read_fb2
+
+        source = "".join(self.text(declared_encoding(self.file.head())))
+        readers = {".html": read_html if "<" in source else plain_page, ".md": read_markdown, ".fb2": read_fb2}
+        page = readers[self.kind](source)
         self.notes += ["its markup is damaged: only the tags were taken out"] * page.damaged
         self.notes += [f"left out: {counted(page.pictures, 'picture')}"] * (page.pictures > 0)
+        self.notes += [f"left out: {counted(page.navigation, 'line')} of links"] * (page.navigation > 0)
         yield Document(iter([page.text + "\n"]), page.titles)
 
     def read_json(self) -> Iterator[Document]:
+        from text import json_texts
+
         reader, markup = json_texts.JsonTexts(), MarkupInText()
         try:
             items = json_texts.items_of("".join(self.text()))
@@ -144,6 +162,8 @@ class Source:
         self.notes += reader.notes() + markup.notes()
 
     def read_jsonl(self) -> Iterator[Document]:
+        from text import json_texts
+
         reader, markup, found = json_texts.JsonTexts(), MarkupInText(), False
         for number, line in enumerate(json_texts.split_lines(self.text()), 1):
             if line.strip():
@@ -155,10 +175,20 @@ class Source:
                         return
                     raise UserError(f"{self.name}, line {number:,}: {error}") from None
                 found = True
-                yield from self.json_item(reader, markup, item, f"line {number:,}")
+                for inner in json_texts.flattened([item]):
+                    yield from self.json_item(reader, markup, inner, f"line {number:,}")
         self.notes += reader.notes() + markup.notes()
 
-    def json_item(self, reader: json_texts.JsonTexts, markup: MarkupInText, item, where: str) -> Iterator[Document]:
+    def read_table(self) -> Iterator[Document]:
+        from text import json_texts
+
+        reader, markup = json_texts.JsonTexts(), MarkupInText()
+        for number, item in enumerate(json_texts.table_rows(json_texts.split_lines(self.text())), 1):
+            if any(item.values()):
+                yield from self.json_item(reader, markup, item, f"row {number:,}")
+        self.notes += reader.notes() + markup.notes()
+
+    def json_item(self, reader: "JsonTexts", markup: MarkupInText, item, where: str) -> Iterator[Document]:
         try:
             text, title = reader.text(item, where)
         except ValueError as error:
@@ -167,6 +197,8 @@ class Source:
             yield Document(markup.blocks([text]), {title} - {""})
 
     def read_epub(self) -> Iterator[Document]:
+        from text import epub
+
         decoder, titles = epub.MarkupDecoder(self.wanted), set()
         book = epub.Book(self.file, self.member, decoder, titles, self.notes)
 
@@ -178,19 +210,18 @@ class Source:
         yield Document(blocks(), titles)
 
     def read_docx(self) -> Iterator[Document]:
+        from text.office import read_docx
+
         self.encoding, titles = "utf-8", set()
-        yield Document(office.read_docx(self.member_chunks, titles, self.notes), titles)
+        yield Document(read_docx(self.member_chunks, titles, self.notes), titles)
 
     def read_odt(self) -> Iterator[Document]:
+        from text.office import read_odt
+
         self.encoding, titles = "utf-8", set()
-        yield Document(office.read_odt(self.member_chunks, titles, self.notes), titles)
+        yield Document(read_odt(self.member_chunks, titles, self.notes), titles)
 
 
-def plain_page(source: str) -> Page:
-    return Page(lines=source.split("\n"))
-
-
-PAGE_READERS = {".html": plain_page, ".md": read_markdown, ".fb2": office.read_fb2}
 READERS = {
     ".txt": Source.read_txt,
     ".md": Source.read_page,
@@ -198,6 +229,7 @@ READERS = {
     ".fb2": Source.read_page,
     ".json": Source.read_json,
     ".jsonl": Source.read_jsonl,
+    "table": Source.read_table,
     ".epub": Source.read_epub,
     ".docx": Source.read_docx,
     ".odt": Source.read_odt,
