@@ -16,7 +16,10 @@ def rows(rounds: int = 5) -> list[dict]:
 
 COMMANDS = {
     "python": ("-c", "pass"),
-    **{name: (name, "--help") for name in ("prepare.py", "train.py", "sample.py", "evaluate.py")},
+    **{
+        name: (name, "--help")
+        for name in ("prepare.py", "train.py", "sample.py", "serve.py", "evaluate.py", "export.py")
+    },
 }
 
 if __name__ == "__main__":
