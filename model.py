@@ -90,9 +90,11 @@ class CausalSelfAttention(nn.Module):
         # softmax(q kᵀ / √D) v, by FlashAttention (Dao et al. 2022) where there is a kernel.
         # is_causal aligns its triangle with the first key, so tokens that follow cached ones need a mask.
         dropout = self.dropout if self.training else 0.0
-        plain = plain_is_faster(q.device.type, q.dtype, B * self.n_head * T * T)
-        attention = plain_attention if plain else F.scaled_dot_product_attention
-        y = attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=mask is None and T > 1)
+        if cache is None and plain_is_faster(q.device.type, q.dtype, B * self.n_head * T * T):
+            y = plain_attention(q, k, v, dropout)
+        else:
+            causal = mask is None and T > 1
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal)
         y = y.transpose(1, 2).reshape(B, T, C)  # concatenate the heads
         if cache is not None:
             y = y.to(x.dtype)
@@ -107,15 +109,12 @@ def plain_is_faster(device_type: str, dtype: torch.dtype, scores: int) -> bool:
     return device_type == "cpu" and dtype == torch.bfloat16 and scores <= 2**24
 
 
-def plain_attention(q, k, v, attn_mask=None, dropout_p=0.0, is_causal=False) -> torch.Tensor:
-    """F.scaled_dot_product_attention by two products and a softmax. q, k, v: (B, H, T, D)."""
-    if is_causal:
-        attn_mask = torch.ones(q.size(2), k.size(2), dtype=torch.bool, device=q.device).tril()
+def plain_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, dropout: float) -> torch.Tensor:
+    """Causal attention by two products and a softmax. q, k, v: (B, H, T, D)."""
+    later = torch.ones(q.size(2), k.size(2), dtype=torch.bool, device=q.device).triu(1)
     with torch.autocast(q.device.type, enabled=False):  # which would run softmax in fp32
-        scores = (q * q.size(-1) ** -0.5) @ k.mT  # (B, H, T, T)
-        if attn_mask is not None:
-            scores = scores.masked_fill(~attn_mask, -math.inf)
-        return F.dropout(scores.softmax(-1), dropout_p) @ v
+        scores = ((q * q.size(-1) ** -0.5) @ k.mT).masked_fill(later, -math.inf)  # (B, H, T, T)
+        return F.dropout(scores.softmax(-1), dropout) @ v
 
 
 class MLP(nn.Module):

@@ -93,15 +93,11 @@ def test_chunked_loss_under_autocast_is_close_and_float32():
     assert abs(loss - model(idx[:, :-1], idx[:, 1:])[1]) < 0.02
 
 
-@pytest.mark.parametrize("causal", [True, False])
-def test_plain_attention_equals_torch(causal):
+def test_plain_attention_equals_torch():
     torch.manual_seed(0)
     q, k, v = (torch.randn(2, 3, 20, 8, dtype=torch.float64, requires_grad=True) for _ in range(3))
-    mask = None if causal else torch.ones(20, 20, dtype=torch.bool).tril(-3).logical_or(torch.eye(20) > 0)
-    got, expected = (
-        attention(q, k, v, attn_mask=mask, is_causal=causal)
-        for attention in (plain_attention, torch.nn.functional.scaled_dot_product_attention)
-    )
+    got = plain_attention(q, k, v, 0.0)
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
     assert torch.allclose(got, expected, atol=1e-12)
     weight = torch.randn_like(got)
     for mine, theirs in zip(*(torch.autograd.grad((y * weight).sum(), (q, k, v)) for y in (got, expected))):
@@ -111,9 +107,9 @@ def test_plain_attention_equals_torch(causal):
 def test_plain_attention_drops_weights_at_the_given_rate():
     torch.manual_seed(0)
     q, v = torch.zeros(4, 4, 64, 8), torch.eye(64).expand(4, 4, 64, 64)
-    weights = plain_attention(q, q, v, dropout_p=0.3)  # each 0 or 1 / (64 * 0.7)
-    assert torch.allclose(weights[weights > 0], torch.tensor(1 / (64 * 0.7)))
-    assert abs((weights == 0).float().mean() - 0.3) < 0.01
+    last = plain_attention(q, q, v, 0.3)[:, :, -1]  # weights of the last position: each 0 or 1 / (64 * 0.7)
+    assert torch.allclose(last[last > 0], torch.tensor(1 / (64 * 0.7)))
+    assert abs((last == 0).float().mean() - 0.3) < 0.05
 
 
 def test_attention_is_plain_in_bf16_on_a_cpu_only(monkeypatch):
