@@ -36,7 +36,7 @@ class Catalog:
         return model_id, folders[model_id]
 
     def list(self) -> list[dict]:
-        """OpenAI's model objects, with some facts besides. Runs that cannot be read are left out."""
+        """OpenAI's model objects, with facts for the page. Runs that cannot be read are left out."""
         models = []
         for model_id, folder in self.folders().items():
             try:

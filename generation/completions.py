@@ -1,7 +1,7 @@
 """
 The requests of OpenAI's completions API, checked, and the objects that answer them.
 
-Fields: https://platform.openai.com/docs/api-reference/completions. docs/api.md lists what is accepted besides.
+Fields: https://platform.openai.com/docs/api-reference/completions. docs/api.md lists what else is accepted.
 """
 
 import re
