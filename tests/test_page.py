@@ -28,6 +28,11 @@ START = "却说阿青行至渡口，"
 
 
 @pytest.fixture(scope="module")
+def workplace(workplace_of_one_run):
+    return workplace_of_one_run
+
+
+@pytest.fixture(scope="module")
 def browser():
     """One browser for all tests."""
     sandbox = [] if os.name == "nt" or os.geteuid() else ["--no-sandbox"]  # root has none
@@ -210,6 +215,7 @@ def test_retry_after_a_reload_replaces_the_model_text_at_the_cursor(open_page):
     page = open_page({**SHORT, "seed": 7})
     continue_text(page)
     page.reload()
+    expect(page.locator("#text")).to_be_focused()
     page.keyboard.press("Alt+r")
     wait_until_written(page)
     assert [who for who, _ in inks_of(page)][0] == "typed" and len(text_of(page)) < 2 * SHORT["length"] + len(START)

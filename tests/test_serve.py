@@ -23,6 +23,11 @@ from model import filter_logits
 
 
 @pytest.fixture(scope="module")
+def workplace(workplace_of_one_run):
+    return workplace_of_one_run
+
+
+@pytest.fixture(scope="module")
 def server(workplace):
     with running_server(workplace / "out/tiny") as running:
         yield running

@@ -39,7 +39,7 @@ def curve(run, name) -> list[tuple[int, float]]:
     return [(event.step, event.value) for event in events.Scalars(name)]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # once per process, whatever the order of the tests
 def whole(workplace):
     """A run that was not interrupted."""
     script("train.py", *RUN, "--out_dir=out/whole", cwd=workplace)
