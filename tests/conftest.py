@@ -1,7 +1,6 @@
 """Shared by the tests: a generated story, a way to run the scripts, a small prepared text and a small trained run."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -67,15 +66,6 @@ def workplace(tmp_path_factory) -> Path:
     (folder / "data/novel/book.txt").write_text(story(), encoding="utf-8")
     script("prepare.py", cwd=folder)
     script("train.py", *TINY, "--out_dir=out/tiny", "--max_iters=40", "--eval_interval=20", cwd=folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def workplace_of_one_run(workplace, tmp_path_factory) -> Path:
-    """A copy in which out/tiny is the only run. (Tests of training make others.)"""
-    folder = tmp_path_factory.mktemp("one-run")
-    shutil.copytree(workplace / "data/novel", folder / "data/novel")
-    shutil.copytree(workplace / "out/tiny", folder / "out/tiny")
     return folder
 
 

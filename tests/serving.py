@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import shutil
 import socket
 import threading
 import time
@@ -18,6 +19,13 @@ from generation.server import Limits
 from generation.worker import Worker
 
 LONG = 10**6  # more tokens than a test waits for
+
+
+def copy_of_one_run(workplace: Path, folder: Path) -> Path:
+    """A workplace in which out/tiny is the only run. (Tests of training make others.)"""
+    for name in ("data/novel", "out/tiny"):
+        shutil.copytree(workplace / name, folder / name)
+    return folder
 
 
 @dataclass

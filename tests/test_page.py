@@ -16,7 +16,7 @@ if CHROMIUM is None:
     pytest.skip("no Chromium is installed (Debian: apt install chromium)", allow_module_level=True)
 
 from conftest import story
-from serving import LONG, running_server, wait_for
+from serving import LONG, copy_of_one_run, running_server, wait_for
 
 import serve
 
@@ -28,8 +28,8 @@ START = "却说阿青行至渡口，"
 
 
 @pytest.fixture(scope="module")
-def workplace(workplace_of_one_run):
-    return workplace_of_one_run
+def workplace(workplace, tmp_path_factory):
+    return copy_of_one_run(workplace, tmp_path_factory.mktemp("one-run"))
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import openai
 import pytest
 import torch
 from conftest import ENVIRONMENT, ROOT
-from serving import LONG, read_until, running_server, wait_for
+from serving import LONG, copy_of_one_run, read_until, running_server, wait_for
 
 import checkpoint
 import serve
@@ -23,8 +23,8 @@ from model import filter_logits
 
 
 @pytest.fixture(scope="module")
-def workplace(workplace_of_one_run):
-    return workplace_of_one_run
+def workplace(workplace, tmp_path_factory):
+    return copy_of_one_run(workplace, tmp_path_factory.mktemp("one-run"))
 
 
 @pytest.fixture(scope="module")
