@@ -1,6 +1,5 @@
 """The models that a server offers: the runs under out/, and the one that --model names."""
 
-import json
 from pathlib import Path
 
 import torch
@@ -48,7 +47,7 @@ class Catalog:
     def describe(self, model_id: str, folder: Path) -> dict:
         """The model object of one run. Raises UserError, OSError."""
         path = checkpoint.find_checkpoint(folder)
-        config, step = checkpoint.read_config(path), checkpoint.read_metadata(path).get("step")
+        config, metadata = checkpoint.read_config(path), checkpoint.read_metadata(path)
         with torch.device("meta"):  # no memory
             parameters = GPT(config, init=False).num_params()
         return {
@@ -57,22 +56,9 @@ class Catalog:
             "created": int(path.stat().st_mtime),
             "owned_by": "local",
             "name": model_id,
-            "step": step,
+            "step": metadata.get("step"),
             "parameters": parameters,
             "context_window": config.block_size,
-            "bits_per_char": bits_per_char(path.parent, step),
+            "bits_per_char": metadata.get("bits_per_char"),
             "default": model_id == self.default_id,
         }
-
-
-def bits_per_char(run: Path, step: int | None) -> float | None:
-    """Bits per character on the validation text at a step, by the run's metrics.jsonl; None where it is unknown."""
-    path = run / "metrics.jsonl"
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            metrics = json.loads(line)
-            if metrics["step"] == step and "bits_per_char" in metrics:
-                return metrics["bits_per_char"]
-        except (ValueError, KeyError, TypeError):
-            continue
-    return None
