@@ -1,5 +1,6 @@
 """What the worker does for a request. The results go to `emit`, a function that may be called in any thread."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,7 +35,7 @@ class Finished:
     result: Usage | list[dict]
 
 
-class Job:
+class Job(ABC):
     """A request, from the queue to its last event."""
 
     def __init__(self, request: CompletionRequest | CandidatesRequest, emit: Callable):
@@ -51,8 +52,9 @@ class Job:
             self.encode(loaded)
             self.loaded = loaded
 
+    @abstractmethod
     def encode(self, loaded: LoadedModel) -> None:
-        raise NotImplementedError
+        """Make ids of the request's texts. Raises ApiError."""
 
     def finish(self, event: Finished | ApiError) -> None:
         """Emit the last event."""
