@@ -36,7 +36,7 @@ class CompiledDecoder:
         if not file.exists():
             compile_block(model, file)
         self.block = torch._C._aoti.AOTIModelPackageLoader(str(file), "model", True, 1, -1)
-        self.weights = [weights(block) for block in model.transformer.h]
+        self.weights = [block_weights(block) for block in model.transformer.h]
 
     def new_cache(self, batch_size: int, length: int) -> KVCache:
         """An empty cache. For one text in bf16, of one length always: the block is compiled for its strides."""
@@ -67,12 +67,11 @@ class DecodeBlock(nn.Module):
     def forward(self, x: torch.Tensor, kv: torch.Tensor, weights: list[torch.Tensor]) -> torch.Tensor:
         """x: (C,) fp32. kv: (2, H, T, D) bf16, the layer's keys and values; the last position is written here.
 
-        weights: those of the function `weights`. Returns (C,).
+        weights: see block_weights. Returns (C,).
         """
         _, H, _, D = kv.shape
-        (ln_1, c_attn, attn_proj), (ln_2, c_fc, mlp_proj) = (
-            (part[:2], part[2:5], part[5:]) for part in (weights[:8], weights[8:])
-        )
+        ln_1, c_attn, attn_proj = weights[:2], weights[2:5], weights[5:8]
+        ln_2, c_fc, mlp_proj = weights[8:10], weights[10:13], weights[13:]
         q, *new = linear_1d(layer_norm_1d(x, *ln_1), *c_attn).view(3, H, D)
         kv[:, :, -1] = torch.stack(new)
         k, v = kv.float()  # (H, T, D)
@@ -82,7 +81,7 @@ class DecodeBlock(nn.Module):
         return x + linear_1d(hidden, *mlp_proj)
 
 
-def weights(block: nn.Module) -> list[torch.Tensor]:
+def block_weights(block: nn.Module) -> list[torch.Tensor]:
     """The tensors of a block with Int8Linear layers, in the order in which DecodeBlock reads them."""
     found = []
     for norm, *linears in (
@@ -150,7 +149,7 @@ def compile_block(model: GPT, file: Path) -> None:
     config = model.config
     buffer = KVCache(config, 1, config.block_size + 1, torch.bfloat16).kv[0, :, 0].zero_()
     length = torch.export.Dim("length", min=2, max=config.block_size)
-    example = torch.zeros(config.n_embd), buffer[:, :, : min(3, config.block_size)], weights(model.transformer.h[0])
+    example = torch.zeros(config.n_embd), buffer[:, :, : min(3, config.block_size)], block_weights(model.transformer.h[0])
     shapes = None, {2: length}, [None] * len(example[2])
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent) as folder, torch.no_grad(), warnings.catch_warnings():

@@ -56,7 +56,8 @@ def fastest(
         fast = device.type == "cpu" and capability in ("AVX2", "AVX512")
         quantize = "int8" if compile is True or (options.dtype == "auto" and few and fast) else "none"
     if compile == "auto":
-        # Compiling takes half a minute once; loading the file takes nothing. Tested with AVX-512; slower with AVX2.
+        # Compiling takes half a minute once; loading the file takes nothing. With AVX2 the block is slower than torch's
+        # product. With AVX-512 it was faster when torch.compile called it; the file was not measured there.
         gains = quantize == "int8" and rows == 1 and capability == "AVX512" and model.num_params() > 5e7
         compiled = gains and compiled_file(model.config).exists()
         compile = gains and max_new_tokens >= 100 and (compiled or (max_new_tokens >= 500 and has_compiler()))
@@ -69,7 +70,7 @@ def optimize_for_inference(
     """The same model on the device in eval mode, changed for the fastest generation that works there.
 
     dtype: of weights and products. quantize: none, or int8 (on a CPU; the rest is bf16). compile: with int8, decode a
-    single text with torch.compile. Where a fast way does not work, the next best is taken and a warning says why.
+    single text by a compiled block. Where a fast way does not work, the next best is taken and a warning says why.
     """
     model.eval()
     if quantize == "int8":
