@@ -149,8 +149,9 @@ def compile_block(model: GPT, file: Path) -> None:
     config = model.config
     buffer = KVCache(config, 1, config.block_size + 1, torch.bfloat16).kv[0, :, 0].zero_()
     length = torch.export.Dim("length", min=2, max=config.block_size)
-    example = torch.zeros(config.n_embd), buffer[:, :, : min(3, config.block_size)], block_weights(model.transformer.h[0])
-    shapes = None, {2: length}, [None] * len(example[2])
+    weights = block_weights(model.transformer.h[0])
+    example = torch.zeros(config.n_embd), buffer[:, :, : min(3, config.block_size)], weights
+    shapes = None, {2: length}, [None] * len(weights)
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent) as folder, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch about its own code

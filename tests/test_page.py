@@ -119,6 +119,13 @@ def wait_until_written(page) -> None:
     expect(page.locator("#progress")).to_have_text(re.compile("^(done|stopped|the model ends)"))
 
 
+def type_paragraphs(page, *paragraphs: str) -> None:
+    """Type paragraphs, each with its Enter."""
+    for paragraph in paragraphs:
+        page.keyboard.type(paragraph)
+        page.keyboard.press("Enter")
+
+
 def continue_text(page, start: str = START) -> str:
     """Type a text, let the model continue it, and return the whole."""
     page.keyboard.type(start)
@@ -383,9 +390,7 @@ def test_backspace_joins_paragraphs_and_deletes_whole_characters(open_page):
 
 def test_typing_into_a_selection_of_several_paragraphs_replaces_it(open_page):
     page = open_page()
-    for paragraph in ("山门古寺。", "竹林。", "渡口井边。"):
-        page.keyboard.type(paragraph)
-        page.keyboard.press("Enter")
+    type_paragraphs(page, "山门古寺。", "竹林。", "渡口井边。")
     page.keyboard.press("Control+Home")
     for key in ["ArrowRight", "Shift+ArrowDown", "Shift+ArrowDown"]:
         page.keyboard.press(key)
@@ -455,9 +460,7 @@ def test_input_method_text_is_typed_text(open_page):
 
 def test_input_method_can_replace_several_paragraphs(open_page):
     page = open_page()
-    for paragraph in ("山门", "渡口", "竹林"):
-        page.keyboard.type(paragraph)
-        page.keyboard.press("Enter")
+    type_paragraphs(page, "山门", "渡口", "竹林")
     page.keyboard.press("Control+a")
     session = compose(page, "a")
     session.send("Input.insertText", {"text": "阿"})
