@@ -3,12 +3,15 @@ How good is a model? Bits per character on held-out chapters, and statistics of 
 those of the book.
 
     python evaluate.py --model=out/novel
+    python evaluate.py --model=out/novel --baseline=out/other
     python evaluate.py --model=out/novel --samples=samples.txt --json
 
 Bits per character is the cost of predicting chapters that the model has not seen. It does not
 depend on the vocabulary: an [UNK] costs 20 bits more, because it does not say which character it
-stands for. The statistics: variety, repetition, unbalanced quotes, and how much is copied word for
-word from the training text.
+stands for. Its standard error is over the chapters: how much other chapters would change it. The
+difference from a baseline is taken chapter by chapter, so its standard error is smaller. The
+statistics: variety, repetition, unbalanced quotes, and how much is copied word for word from the
+training text.
 """
 
 from dataclasses import dataclass
@@ -20,6 +23,7 @@ from configurator import PathStr, UserError, configure, run
 @dataclass
 class Settings:
     model: PathStr = ""  # a run or a checkpoint folder; empty: the newest run under out/
+    baseline: PathStr = ""  # another run or checkpoint, of the same text, to compare with
     data_dir: PathStr = ""  # the prepared text; empty: the one that the model was trained on
     samples: PathStr = ""  # a file of sample.py --save; empty: generate samples
     num_samples: int = 4  # samples to generate
@@ -45,13 +49,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 import checkpoint
 from dataset import Corpus
 from generation.batching import generate
 from generation.sampling import SamplingParams
 from machine import pick_device, pick_dtype
-from model import GPT, IGNORE_INDEX
+from model import GPT
 
 
 def main(s: Settings) -> None:
@@ -61,13 +66,15 @@ def main(s: Settings) -> None:
     folder = checkpoint.find_checkpoint(s.model or checkpoint.newest_run(Path("out")))
     data_dir = s.data_dir or checkpoint.read_metadata(folder).get("data_dir", "data/novel")
     corpus = Corpus.open(data_dir)
-    model = checkpoint.load_pretrained(folder).to(device)
-    if checkpoint.load_tokenizer(folder) != corpus.tokenizer:
-        raise UserError(f"{folder} has another vocabulary than {data_dir}; name its own text with --data_dir")
-
-    with torch.autocast(device.type, dtype) if dtype != torch.float32 else nullcontext():
-        nats = held_out_nats(model, corpus.val, device)
-    bits = corpus.bits_per_char(nats / corpus.meta["val_tokens"])
+    model, losses = score(folder, corpus, device, dtype)
+    result = {"model": folder.as_posix(), "bits_per_char": corpus.bits_per_char(losses.sum() / len(corpus.val))}
+    result["standard_error"] = standard_error(losses, corpus)
+    if s.baseline:
+        baseline = checkpoint.find_checkpoint(s.baseline)
+        difference = losses - score(baseline, corpus, device, dtype)[1]
+        bits = corpus.bits_per_char(difference.sum() / len(corpus.val)) - corpus.bits_per_char(0)
+        result["baseline"] = baseline.as_posix()
+        result["difference"], result["difference_standard_error"] = bits, standard_error(difference, corpus)
 
     if s.samples:
         samples = read_samples(Path(s.samples))
@@ -77,35 +84,64 @@ def main(s: Settings) -> None:
     training = corpus.tokenizer.decode(corpus.train)
     book = held_out_pieces(corpus, len(samples), max(200, *map(len, samples)))
     figures = {"samples": text_statistics(samples, training), "held-out text": text_statistics(book, training)}
-    result = {"model": folder.as_posix(), "bits_per_char": bits, **figures}
+    result |= figures
     print(json.dumps(result, ensure_ascii=False, indent=2) if s.json else table(result))
 
 
 # -- the held-out text -------------------------------------------------------------------------------------------------
 
 
+def score(folder: Path, corpus: Corpus, device, dtype: torch.dtype) -> tuple[GPT, np.ndarray]:
+    """The model of a checkpoint, and its losses on the held-out chapters (held_out_losses).
+
+    Raises UserError for a model with another vocabulary than the text's.
+    """
+    model = checkpoint.load_pretrained(folder).to(device)
+    if checkpoint.load_tokenizer(folder) != corpus.tokenizer:
+        raise UserError(f"{folder} has another vocabulary than {corpus.folder}; name its own text with --data_dir")
+    with torch.autocast(device.type, dtype) if dtype != torch.float32 else nullcontext():
+        return model, held_out_losses(model, corpus.val, device)
+
+
 @torch.no_grad()
-def held_out_nats(model: GPT, ids: np.ndarray, device, batch_size: int = 8) -> float:
-    """The sum of the losses in nats of all ids but the first, each with at least half a block of context if there is.
+def held_out_losses(model: GPT, ids: np.ndarray, device, batch_size: int = 8) -> np.ndarray:
+    """The losses in nats of all ids but the first, each with at least half a block of context if there is. (n - 1,)
 
     ids: (n,). The windows overlap by half a block.
     """
     block = model.config.block_size
     stride = max(1, block // 2)
     starts = np.arange(0, max(1, len(ids) - 1 - (block - stride)), stride)  # the last window reaches the end
-    total = 0.0
+    losses = np.zeros(len(ids) - 1)
     for group in np.array_split(starts, math.ceil(len(starts) / batch_size)):
-        window = np.full((len(group), block + 1), IGNORE_INDEX, dtype=np.int64)
+        window = np.zeros((len(group), block + 1), dtype=np.int64)
         for row, start in enumerate(group):
             piece = ids[start : start + block + 1]
             window[row, : len(piece)] = piece
-        y = window[:, 1:].copy()
-        y[group > 0, : block - stride] = IGNORE_INDEX  # counted by the window before
-        x, y = torch.from_numpy(window[:, :-1].clip(min=0)).to(device), torch.from_numpy(y).to(device)
-        counted = int((y >= 0).sum())
-        if counted:
-            total += model(x, y, keep_logits=False)[1].item() * counted
-    return total
+        x, y = torch.from_numpy(window[:, :-1]).to(device), torch.from_numpy(window[:, 1:]).to(device)
+        nats = F.cross_entropy(model(x)[0].float().mT, y, reduction="none").cpu().numpy()  # (rows, block)
+        for row, start in enumerate(group):
+            first = block - stride if start else 0  # those before were counted by the window before
+            part = losses[start + first : start + block]
+            part[:] = nats[row, first : first + len(part)]
+    return losses
+
+
+def standard_error(losses: np.ndarray, corpus: Corpus) -> float | None:
+    """The standard error in bits per character of the mean of some losses over the held-out chapters.
+
+    losses: (n - 1,) nats, or differences of two models' nats, of all ids of corpus.val but the first. None for a
+    single chapter. (Cochran 1977, Sampling Techniques, 6.4: the ratio estimate of clusters of unequal size.)
+    """
+    chapter = np.cumsum(corpus.val == corpus.tokenizer.cls)[1:]
+    chapter -= chapter[0]
+    count, total = np.bincount(chapter), np.bincount(chapter, losses)
+    n = len(count)
+    if n == 1:
+        return None
+    deviation = total - losses.mean() * count
+    nats = math.sqrt(n / (n - 1) * (deviation**2).sum()) / len(losses)
+    return corpus.bits_per_char(nats) - corpus.bits_per_char(0)
 
 
 def held_out_pieces(corpus: Corpus, count: int, length: int) -> list[str]:
@@ -217,14 +253,26 @@ def copied_share(texts: list[str], training: str, n: int) -> float:
 
 def table(result: dict) -> str:
     """The result as a table: a row per figure, a column for the samples and one for the held-out text."""
-    bits = f"{result['bits_per_char']:.3f}"
-    lines = [result["model"], f"bits per character on held-out text, with at least half a block of context: {bits}", ""]
+    lines = [
+        result["model"],
+        "bits per character on held-out text, with at least half a block of context:"
+        f" {with_error(result['bits_per_char'], result['standard_error'])}",
+    ]
+    if "baseline" in result:
+        difference = with_error(result["difference"], result["difference_standard_error"], "+.3f")
+        lines.append(f"difference from {result['baseline']}: {difference}")
+    lines.append("")
     columns = ("samples", "held-out text")
     lines.append(f"{'':30}{columns[0]:>14}{columns[1]:>16}")
     for name in result[columns[0]]:
         cells = (result[column][name] for column in columns)
         lines.append(f"{name:30}" + "".join(f"{cell:>{width},.4g}" for cell, width in zip(cells, (14, 16))))
     return "\n".join(lines)
+
+
+def with_error(bits: float, error: float | None, form: str = ".3f") -> str:
+    """A number with its standard error, where there is one."""
+    return f"{bits:{form}}" + (f" (standard error {error:.3f})" if error is not None else "")
 
 
 if __name__ == "__main__":

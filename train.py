@@ -34,23 +34,25 @@ class Settings:
     block_size: int = 1024  # context window in tokens
     dropout: float = 0.1  # probability of dropping an activation in training
     # batch
-    batch_size: int | str = 8  # windows per micro-batch; auto: as many as memory allows
-    gradient_accumulation_steps: int = 4  # micro-batches per step, of all processes
+    batch_size: int | Literal["auto"] = 8  # windows per micro-batch; auto: as many as memory allows
+    gradient_accumulation_steps: int | Literal["auto"] = 4  # micro-batches per step; auto: by the text's length
     stride: int = 0  # tokens between the starts of windows; 0: block_size (no overlap)
     # optimizer
     optimizer: Literal["muon", "adamw"] = "muon"  # muon: for the blocks' matrices, with adamw for the rest
     learning_rate: float = 3e-3  # the highest; muon: of the matrices, adamw: of everything
     adamw_learning_rate: float = 6e-3  # with muon, the highest of embeddings, biases and norms
-    weight_decay: float = 0.1  # of matrices
+    weight_decay: float | Literal["auto"] = "auto"  # of matrices; auto: as decay_epochs says
+    decay_epochs: float = 0.5  # so many epochs of updates are remembered by a weight; see docs/recipe.md
     muon_steps: Literal[3, 5] = 5  # of Muon's iteration; 3 is faster where steps are small
     beta1: float = 0.9  # AdamW's decay of the gradient's mean
     beta2: float = 0.95  # AdamW's decay of the gradient's square
     grad_clip: float = 1.0  # the highest norm of the gradient; 0: no limit
     # schedule: warm-up, then decay until the first limit is reached
-    warmup_iters: int = 100  # steps until the highest learning rate
+    warmup_iters: int = 0  # steps until the highest learning rate; 0: as warmup_share says
+    warmup_share: float = 0.05  # the same as a share of the run
     lr_decay: Literal["linear", "cosine", "constant"] = "linear"  # the form of the decay
     min_lr: float = 0.0  # the end of the decay, as a fraction of the highest rate
-    epochs: float = 0.0  # limit: passes over the text; 0: none
+    epochs: float | Literal["auto"] = 0.0  # limit: passes over the text; 0: none, auto: by the text's length
     max_iters: int = 0  # limit: steps; 0: none
     max_minutes: float = 0.0  # limit: minutes; 0: none
     patience: int = 0  # stop after so many validations without a new best; 0: never
@@ -69,17 +71,15 @@ class Settings:
     REPLACED: ClassVar[dict[str, str]] = OLD_NAMES
 
     def __post_init__(self):
-        if isinstance(self.batch_size, str) and self.batch_size != "auto":
-            raise UserError(f"--batch_size={self.batch_size}: a number or auto is needed")
         positive = "n_layer n_head n_embd block_size batch_size gradient_accumulation_steps"
         for name in f"{positive} log_interval eval_interval eval_windows".split():
             if getattr(self, name) != "auto" and getattr(self, name) < 1:
                 raise UserError(f"--{name}={getattr(self, name)}: at least 1 is needed")
-        not_negative = "stride learning_rate adamw_learning_rate weight_decay grad_clip warmup_iters min_lr"
-        for name in f"{not_negative} epochs max_iters max_minutes patience gpu_memory seed".split():
-            if not 0 <= getattr(self, name) < math.inf:
+        not_negative = "stride learning_rate adamw_learning_rate weight_decay decay_epochs grad_clip warmup_iters"
+        for name in f"{not_negative} min_lr epochs max_iters max_minutes patience gpu_memory seed".split():
+            if getattr(self, name) != "auto" and not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"--{name}={getattr(self, name)}: 0 or more is needed")
-        for name in ("dropout", "beta1", "beta2"):
+        for name in ("dropout", "beta1", "beta2", "warmup_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"--{name}={getattr(self, name)}: a number from 0 up to 1 is needed")
         if self.n_embd % self.n_head:
@@ -124,6 +124,7 @@ from training.distributed import (
 from training.init_model import init_model
 from training.memory import auto_batch_size, expected_memory
 from training.optimizer import OptimizerConfig, Optimizers
+from training.recipe import Recipe
 from training.runlog import RunLog
 from training.schedule import Limits, Schedule
 from training.signals import StopSignal
@@ -160,6 +161,7 @@ class Trainer:
         self.out_dir = Path(s.out_dir)
         self.corpus = Corpus.open(s.data_dir)
         self.windows = Windows(self.corpus.train, s.block_size, s.stride, s.seed)
+        s = replace(s, **asdict(select(Recipe, s).fit(self.windows.per_epoch, world_size)))
         resume_from = trainer_state.find_resume(self.out_dir, s.resume)
         self.state, saved = TrainerState(), {}
         if resume_from:
@@ -427,6 +429,7 @@ class Trainer:
         s, config = self.s, self.model.config
         tokens_per_step = self.windows_per_step * s.block_size
         self.log.info(describe(self.model, self.corpus, self.device, self.dtype, tokens_per_step, self.windows))
+        self.log.info(select(Recipe, s).describe(self.windows.per_epoch))
         memory = expected_memory(
             config, s.batch_size, self.dtype, s.optimizer, s.checkpoint_activations, self.device.type
         )

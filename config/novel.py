@@ -1,4 +1,4 @@
-# GPT-2 small on one novel of 5 to 25 MB, for a GPU with 8 GB. (Not measured on a GPU yet: see docs/BENCHMARKS.md.)
+# GPT-2 small on one novel of 1 to 25 MB, for a GPU with 8 GB. (Not measured on a GPU yet: see docs/BENCHMARKS.md.)
 out_dir = "out/novel"
 
 # GPT-2 small
@@ -8,10 +8,12 @@ n_embd = 768
 block_size = 1024
 dropout = 0.2  # a novel is little text for a model of this size
 
-# 32 windows per step, in micro-batches of 8
+# by the length of the text (docs/recipe.md): 8 to 32 windows per step, 8 epochs or 1,000 steps
 batch_size = 8
-gradient_accumulation_steps = 4
-epochs = 10
+gradient_accumulation_steps = "auto"
+epochs = "auto"
+decay_epochs = 0.5
+warmup_share = 0.05
 
-warmup_iters = 100
 eval_interval = 100  # it also saves a checkpoint this often
+patience = 5  # validations without a new best

@@ -1,6 +1,7 @@
 import json
 import math
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,10 +14,11 @@ from dataset import Corpus
 from evaluate import (
     balanced,
     copied_share,
-    held_out_nats,
+    held_out_losses,
     held_out_pieces,
     longest_copied_run,
     read_samples,
+    standard_error,
     text_statistics,
 )
 
@@ -61,15 +63,57 @@ def test_balanced_quotes(text, good):
 
 
 @pytest.mark.parametrize("length", [2, 31, 32, 33, 48, 49, 100, 333])
-def test_held_out_nats_equal_those_of_a_plain_loop(workplace, length):
+def test_held_out_losses_equal_those_of_a_plain_loop(workplace, length):
     model = checkpoint.load_pretrained(workplace / "out/tiny")
     ids = Corpus.open(workplace / "data/novel").train[:length]
-    total, block = 0.0, 32
+    expected, block = [], 32
     for target in range(1, length):
         start = 0 if target <= block else ((target - 1) // 16 - 1) * 16  # windows overlap by half a block
         logits = model(torch.tensor(ids[None, start:target].astype(np.int64)))[0][0, -1].log_softmax(-1)
-        total -= logits[int(ids[target])].item()
-    assert held_out_nats(model, ids, "cpu", batch_size=3) == pytest.approx(total, rel=1e-4)
+        expected.append(-logits[int(ids[target])].item())
+    assert held_out_losses(model, ids, "cpu", batch_size=3) == pytest.approx(expected, rel=1e-3)
+
+
+def chapters_of(*lengths: int, tokenizer) -> SimpleNamespace:
+    """A stand-in for a Corpus whose held-out text has chapters of these lengths in tokens, a character each."""
+    val = np.concatenate([[tokenizer.cls] + [300] * (n - 1) for n in lengths]).astype(np.uint16)
+    return SimpleNamespace(val=val, tokenizer=tokenizer, bits_per_char=lambda nats: nats / math.log(2))
+
+
+def test_standard_error_is_the_spread_of_means_over_drawn_chapters():
+    """Against the bootstrap (Efron 1979): chapters drawn with replacement, 4,000 times."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(50, 150, size=40)
+    corpus = chapters_of(*lengths, tokenizer=SimpleNamespace(cls=2))
+    losses = np.concatenate([rng.normal(rng.normal(4, 0.5), 1, n) for n in lengths])[1:]
+    parts = np.split(losses, np.cumsum(lengths)[:-1] - 1)
+    drawn = [rng.integers(len(parts), size=len(parts)) for _ in range(4000)]
+    sums, counts = np.array([part.sum() for part in parts]), np.array([len(part) for part in parts])
+    means = [sums[d].sum() / counts[d].sum() for d in drawn]
+    assert standard_error(losses, corpus) == pytest.approx(np.std(means) / math.log(2), rel=0.05)
+
+
+def test_standard_error_of_one_chapter_is_unknown():
+    assert standard_error(np.ones(9), chapters_of(10, tokenizer=SimpleNamespace(cls=2))) is None
+
+
+def test_standard_error_of_a_constant_difference_is_zero():
+    corpus = chapters_of(10, 20, 30, tokenizer=SimpleNamespace(cls=2))
+    assert standard_error(np.full(59, -0.1), corpus) == pytest.approx(0, abs=1e-9)
+
+
+def test_evaluate_compares_with_a_baseline(workplace, tmp_path):
+    run = workplace / "out/tiny"
+    other = checkpoint.load_pretrained(run)
+    other.transformer.wpe.weight.data.zero_()
+    checkpoint.save_pretrained(other, tmp_path / "other", checkpoint.load_tokenizer(checkpoint.find_checkpoint(run)))
+    small = ["--num_samples=1", "--max_new_tokens=5", "--device=cpu", "--data_dir=data/novel", "--json"]
+    compared, alone = (
+        json.loads(script("evaluate.py", *arguments, *small, cwd=workplace).stdout)
+        for arguments in ([f"--model={run}", f"--baseline={tmp_path / 'other'}"], [f"--model={tmp_path / 'other'}"])
+    )
+    assert compared["difference"] == pytest.approx(compared["bits_per_char"] - alone["bits_per_char"], abs=1e-6)
+    assert compared["difference"] < 0
 
 
 def test_held_out_pieces_are_as_many_and_as_long_as_asked(workplace):

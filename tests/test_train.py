@@ -409,7 +409,7 @@ def check_mistake(workplace, arguments, message) -> None:
         (["--n_embd=33"], "not a multiple"),
         (["--max_iters=0"], "no limit is set"),
         (["--batch_size=0"], "at least 1"),
-        (["--batch_size=many"], "a number or auto"),
+        (["--batch_size=many"], "INTEGER|auto"),
         (["--cooldown=0.2"], "use --lr_decay=linear"),
         (["--seed=-1"], "0 or more"),
         (["--learning_rate=-1"], "0 or more"),

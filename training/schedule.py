@@ -8,9 +8,10 @@ from training.trainer_state import TrainerState
 
 @dataclass(frozen=True)
 class Schedule:
-    """Linear warm-up over warmup_iters steps, then decay until the end of the run."""
+    """Linear warm-up over warmup_iters steps or a share of the run, then decay until the end of the run."""
 
-    warmup_iters: int
+    warmup_iters: int  # 0: warmup_share
+    warmup_share: float  # from 0 to 1
     lr_decay: str  # linear, cosine or constant
     min_lr: float  # the end of the decay, as a fraction of the highest learning rate
 
@@ -21,7 +22,11 @@ class Schedule:
             "cosine": 0.5 * (1 + math.cos(math.pi * progress)),
             "constant": 1.0,
         }[self.lr_decay]
-        return min(1.0, (step + 1) / max(1, self.warmup_iters)) * (self.min_lr + (1 - self.min_lr) * decay)
+        if self.warmup_iters:
+            warmup = (step + 1) / self.warmup_iters
+        else:
+            warmup = max(progress, 0.001) / max(self.warmup_share, 0.001)  # the first step has a progress of 0
+        return min(1.0, warmup) * (self.min_lr + (1 - self.min_lr) * decay)
 
 
 class Limits:
