@@ -31,7 +31,7 @@ class Settings:
     # machine
     device: str = "auto"  # cpu, cuda, cuda:1, mps; auto: the best available
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of weights and products
-    quantize: Literal["auto", "none", "int8"] = "auto"  # int8 weights, on a CPU: fast for few texts; none: exact
+    quantize: Literal["auto", "none", "int8"] = "auto"  # int8 weights, on a CPU: fast for few texts
     compile: bool | Literal["auto"] = "auto"  # with int8 weights: compile the decoder of a single text (once)
 
     def __post_init__(self):

@@ -1,4 +1,4 @@
-# A 4 M-parameter model in five minutes on two CPU cores. docs/LOG.md has what was tried.
+# A 4 M-parameter model in five minutes on two CPU cores. docs/recipe.md has the reasons.
 out_dir = "out/laptop"
 
 n_layer = 4

@@ -46,8 +46,9 @@ def fastest(
 
     It depends on the machine and the numbers alone, so a seed gives the same text again. Raises UserError.
     """
-    if options.quantize == "int8" and device.type != "cpu":
-        raise UserError(f"--quantize=int8 works on a CPU (--device=cpu); this is {device}")
+    for setting, chosen in (("--quantize=int8", options.quantize == "int8"), ("--compile", options.compile is True)):
+        if chosen and device.type != "cpu":
+            raise UserError(f"{setting} works on a CPU (--device=cpu); this is {device}")
     dtype, capability = pick_dtype(options.dtype, device), torch.backends.cpu.get_cpu_capability()
     quantize, compile = options.quantize, options.compile
     if quantize == "auto":

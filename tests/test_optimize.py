@@ -82,6 +82,7 @@ def test_fastest_does_not_compile_for_a_small_model(processor):
     assert fastest(DecodeOptions(), GPT(GPTConfig(50, 16, 1, 1, 8)), CPU, 1, 500)[2] is False
 
 
-def test_fastest_refuses_int8_on_a_gpu(large):
+@pytest.mark.parametrize("options", [DecodeOptions(quantize="int8"), DecodeOptions(compile=True)])
+def test_fastest_refuses_on_a_gpu_what_works_on_a_cpu(large, options):
     with pytest.raises(UserError, match="works on a CPU"):
-        fastest(DecodeOptions(quantize="int8"), large, torch.device("cuda"))
+        fastest(options, large, torch.device("cuda"))

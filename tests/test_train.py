@@ -430,8 +430,8 @@ def test_mistake_exits_with_status_2_and_no_traceback(workplace):
 
 def test_forecast_on_a_cpu_names_the_laptop_config(workplace):
     process = start([ROOT / "train.py", *TINY, "--epochs=1e10", "--out_dir=out/endless"], workplace)
-    lines = [process.stdout.readline() for _ in range(6)]
+    lines = [process.stdout.readline() for _ in range(7)]
     process.kill()
     process.communicate()
-    assert "GB of memory" in lines[4] and "days" in lines[4]
-    assert "config/laptop.py" in lines[5]
+    assert "GB of memory" in lines[5] and "days" in lines[5]
+    assert "config/laptop.py" in lines[6]

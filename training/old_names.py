@@ -16,7 +16,7 @@ OLD_NAMES = {
     "lr": "--learning_rate",
     "output_dir": "--out_dir",
     "gradient_accumulation": "--gradient_accumulation_steps",
-    "warmup_steps": "--warmup_iters",
+    "warmup_steps": "--warmup_iters, or --warmup_share",
     "max_grad_norm": "--grad_clip",
     "log_step": "--log_interval",
     "fp16": "--dtype=float16",

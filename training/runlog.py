@@ -173,8 +173,15 @@ def plot_losses(metrics: list[dict], path: Path) -> None:
 
 def chinese_font() -> str:
     """The name of an installed font with Chinese characters, or ""."""
-    from matplotlib.font_manager import fontManager
+    from matplotlib.font_manager import findSystemFonts, fontManager
 
+    if not any(font.name in CHINESE_FONTS for font in fontManager.ttflist):
+        # matplotlib remembers the fonts that it found at its first start. Look for new ones.
+        for path in set(findSystemFonts()) - {font.fname for font in fontManager.ttflist}:
+            try:
+                fontManager.addfont(path)
+            except (OSError, RuntimeError):  # of a format that matplotlib cannot read
+                continue
     installed = {font.name for font in fontManager.ttflist}
     return next((name for name in CHINESE_FONTS if name in installed), "")
 
