@@ -42,6 +42,7 @@ class PathStr(str):
 def configure(Settings: type, argv: list[str] | None = None):
     """Parse the script's command line. Prints --help and exits; exits with status 2 on a mistake."""
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # until `run` is called there is nothing to save
+    sys.excepthook = _report_missing_package  # the heavy imports follow
     for stream in (sys.stdout, sys.stderr):  # Windows consoles default to a code page without Chinese
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
@@ -99,6 +100,17 @@ LESS_MEMORY = {
     "temperature": "--quantize=int8 on a CPU",  # sample.py; export.py has another --quantize
 }
 """Setting -> advice against running out of memory. Only advice for settings that the script has is printed."""
+
+
+def _report_missing_package(kind: type, error: BaseException, traceback) -> None:
+    """sys.excepthook: a package that is not installed ends with a message and status 2, anything else as usual."""
+    if not issubclass(kind, ModuleNotFoundError):
+        sys.__excepthook__(kind, error, traceback)
+        return
+    activate = r".venv\Scripts\activate" if os.name == "nt" else "source .venv/bin/activate"
+    script, advice = os.path.basename(sys.argv[0]), f"Run {activate}, or pip install -r requirements.txt"
+    print(f"{script}: this Python has no package {error.name}. {advice}", file=sys.stderr, flush=True)
+    os._exit(2)
 
 
 def _fail(message) -> typing.NoReturn:

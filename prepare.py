@@ -298,7 +298,9 @@ def print_output(meta: dict, out: Path, seconds: float) -> None:
     places = (
         "" if out == Path("data/novel") else f" --data_dir={quote(out.as_posix())} --out_dir={quote(f'out/{out.name}')}"
     )
-    print(f"next: python train.py config/novel.py{places}   (or config/laptop.py without a GPU)")
+    config = "laptop" if total_characters(meta) < ENOUGH else "novel"
+    other = "   (or config/laptop.py without a GPU)" if config == "novel" else ""
+    print(f"next: python train.py config/{config}.py{places}{other}")
 
 
 def total_characters(meta: dict) -> int:

@@ -95,6 +95,10 @@ def run(*arguments: str) -> None:
             status = process.wait()
         except KeyboardInterrupt:
             pass  # the command received Ctrl-C too; wait until it has saved
+    if status in (130, 143):
+        say(f"stopped. To continue: {Path(sys.executable).name} quickstart.py {' '.join(sys.argv[1:])}")
+    if status and "pip" in arguments:
+        say("The packages could not be installed. Check the network (or set a mirror for pip), then run this again.")
     if status:
         sys.exit(status)
 

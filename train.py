@@ -85,7 +85,9 @@ class Settings:
         if self.n_embd % self.n_head:
             raise UserError(f"--n_embd={self.n_embd} is not a multiple of --n_head={self.n_head}")
         if not (self.epochs or self.max_iters or self.max_minutes):
-            raise UserError("no limit is set: use --epochs, --max_iters or --max_minutes")
+            raise UserError(
+                "no limit is set: use a config file (config/novel.py), --epochs, --max_iters or --max_minutes"
+            )
 
 
 settings = configure(Settings) if __name__ == "__main__" else None  # before the heavy imports, so --help is quick

@@ -99,7 +99,9 @@ def validations(folder: Path) -> list[Point]:
     """The validations of a run, the first first. Raises UserError when there are fewer than two."""
     logged = [m for m in read_metrics(folder) if m.get("bits_per_char") is not None and "seconds" in m]
     if len(logged) < 2:
-        raise UserError(f"{folder} has {len(logged)} validations in its metrics.jsonl; a curve needs two or more")
+        raise UserError(
+            f"{folder} has fewer than two validations in its metrics.jsonl, too few for a curve: train longer"
+        )
     return [Point(m["step"], m["seconds"] / 60, m["bits_per_char"]) for m in logged]
 
 

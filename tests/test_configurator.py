@@ -242,11 +242,18 @@ def test_names_of_nanogpt_and_gpt2_chinese_get_the_new_name(script, name, replac
         parse(importlib.import_module(script).Settings, [f"--{name}=1"])
 
 
-@pytest.mark.parametrize("name", ["config/novel.py", "config/laptop.py", "config/original.py"])
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "config").glob("*.py")))
 def test_shipped_config_files_are_valid(name):
     import train
 
-    parse(train.Settings, [str(ROOT / name)])
+    parse(train.Settings, [str(ROOT / "config" / name)])
+
+
+@pytest.mark.parametrize("name, package", [("prepare.py", "numpy"), ("sample.py", "torch"), ("serve.py", "torch")])
+def test_missing_package_is_named_in_one_line(name, package, tmp_path):
+    (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError(name={package!r})")
+    done = script(name, cwd=tmp_path, check=2, environment={"PYTHONPATH": str(tmp_path)})
+    assert len(done.stderr.strip().splitlines()) == 1 and f"no package {package}" in done.stderr
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -213,6 +213,12 @@ def test_decoder_says_where_another_encoding_begins(encodings):
         decode(first + second, encodings[0], size=10**6)
 
 
+def test_decoder_names_the_encoding_of_a_file_that_has_another_from_its_beginning():
+    data = ("https://\n" + TEXTS["book"]).encode("gb18030")
+    with pytest.raises(NotText, match="The file is gb18030: --encoding=gb18030, or no --encoding"):
+        decode(data, "utf-8", size=10**6)
+
+
 def test_decoder_leaves_out_zero_bytes_when_asked():
     assert decode("却\0\0说".encode(), "utf-8", "replace") == ("却说", ["left out: 2 zero bytes"])
 

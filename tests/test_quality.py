@@ -57,13 +57,19 @@ def test_warnings_has_nothing_to_say_of_a_novel(text, tmp_path):
             "".join(f"第{n}章 山门\n{prose(n)}- {n} -\n{prose(99 + n)}" for n in range(1, 25)),
             "24 lines hold only a number",
         ),
-        (NOVEL.replace("？\n", "？www.some-site.com看书\n"), "web addresses"),
+        (NOVEL.replace("？\n", "？www.some-site.com看书\n"), "--drop_lines='(?i)www\\.some\\-site\\.com'"),
         ("".join(ADVERTISED.partition("第9章")[:1]), "stands in 8 of 8 chapters"),
     ],
     ids=lambda value: value if len(value) < 60 else "",
 )
 def test_warnings_names_what_is_wrong(text, words, tmp_path):
     assert any(words in warning for warning in warnings_of(text, tmp_path))
+
+
+def test_warnings_name_each_line_that_a_site_puts_into_every_chapter(tmp_path):
+    text = ADVERTISED.replace("\n第", "\n（本章完）\n第")
+    found = [warning for warning in warnings_of(text, tmp_path) if "--drop_lines" in warning]
+    assert any("看书就上某某网" in warning for warning in found) and any("本章完" in warning for warning in found)
 
 
 def test_warnings_gives_the_share_and_an_example(tmp_path):

@@ -28,9 +28,9 @@ def test_recipe_weight_decay_remembers_the_wanted_epochs_whatever_the_rate_and_t
         assert 1 / (learning_rate * recipe.weight_decay) == pytest.approx(0.5 * steps_per_epoch)
 
 
-def test_recipe_weight_decay_remembers_a_hundred_steps_at_least():
+def test_recipe_weight_decay_remembers_sixty_steps_at_least():
     recipe = Recipe(8, 4, 10, 3e-3, "auto", decay_epochs=0.5).fit(320)
-    assert 1 / (3e-3 * recipe.weight_decay) == pytest.approx(100)
+    assert 1 / (3e-3 * recipe.weight_decay) == pytest.approx(60)
 
 
 @pytest.mark.parametrize("learning_rate, decay_epochs", [(0.0, 0.5), (3e-3, 0.0)])

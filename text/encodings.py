@@ -260,6 +260,8 @@ class Decoder:
         line = self.lines + data[:start].decode(error.encoding, "replace").count("\n") + 1
         place = f"byte {self.offset - self.held + start:,} is not {error.encoding} (line {line:,})"
         if other := other_encoding(data[start : start + SCORED], self.encoding):
+            if self.offset == self.held and data[:start].isascii():
+                raise NotText(f"{place}. The file is {other}: --encoding={other}, or no --encoding, reads it")
             raise NotText(f"{place}. From there on it is {other}: split the file there, and give both parts")
         raise NotText(
             f"{place}. --errors=replace reads on and counts what does not fit. If the file is in another encoding, name"

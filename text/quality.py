@@ -174,17 +174,20 @@ def page_numbers(book: BookFile) -> Iterator[str]:
 def addresses(book: BookFile) -> Iterator[str]:
     found = [match[0] for text in texts(book, SAMPLE) if (match := ADDRESS.search(text))]
     if len(found) > max(2, 0.1 * min(SAMPLE, len(book.chapters))):
-        yield f"web addresses stand in many chapters, such as {quote(found[0])}: advertisements, perhaps. Take them out"
+        pattern = "(?i)" + re.escape(found[0]).replace("'", ".")
+        text = f"web addresses stand in many chapters, such as {quote(found[0])}: advertisements, perhaps."
+        yield f"{text} --drop_lines='{pattern}' removes the lines with this one"
 
 
 def repeated_lines(book: BookFile) -> Iterator[str]:
     """Lines that a site puts into every chapter."""
     chapters = list(texts(book, SAMPLE))
-    counts = Counter(line for text in chapters for line in set(text.split("\n")[1:]) if 6 <= len(line) <= 100)
-    line, n = counts.most_common(1)[0] if counts else ("", 0)
-    if any(n >= max(least, part * len(chapters)) for least, part in REPEATS):
-        pattern = re.escape(line).replace("'", ".")
-        yield f"the line {quote(line)} stands in {n} of {len(chapters)} chapters. --drop_lines='{pattern}' removes it"
+    counts = Counter(line for text in chapters for line in set(text.split("\n")[1:]) if 4 <= len(line) <= 100)
+    for line, n in counts.most_common(3):
+        if any(n >= max(least, part * len(chapters)) for least, part in REPEATS):
+            pattern = re.escape(line).replace("'", ".")
+            found = f"the line {quote(line)} stands in {n} of {len(chapters)} chapters"
+            yield f"{found}. --drop_lines='{pattern}' removes it"
 
 
 # -- counting ---------------------------------------------------------------------------------------------------------

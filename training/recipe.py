@@ -9,7 +9,7 @@ MOST_WINDOWS = 32  # per step
 STEPS_PER_EPOCH = 240  # wanted: fewer and larger steps learn less from the same text
 STEPS = 1000  # of a run, at least, however short the text
 EPOCHS = 8  # of a long text
-REMEMBERED_STEPS = 100  # at least: an average over fewer updates is noise
+REMEMBERED_STEPS = 60  # at least: over fewer steps the average of the updates is noise
 PRETRAINED_WEIGHT_DECAY = 0.1
 
 
@@ -32,7 +32,7 @@ class Recipe:
         - epochs: 8, or as many as make 1,000 steps.
         - weight_decay: a weight is a moving average of its updates over 1 / (learning_rate * weight_decay) steps. In
           epochs this number carries over between texts, batches and rates (Wang and Aitchison 2024, arXiv:2405.13698).
-          It is decay_epochs, or 100 steps if that is more. 0 where decay_epochs or the learning rate is 0.
+          It is decay_epochs, or 60 steps if that is more. 0 where decay_epochs or the learning rate is 0.
           0.1 for pretrained weights (init_from), which must not be forgotten.
         """
         batch_size = MICRO_BATCH if self.batch_size == "auto" else self.batch_size
