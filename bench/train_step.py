@@ -88,7 +88,8 @@ class Bench:
             loss_of = lambda m: m(self.x, self.y)[1]  # noqa: E731
             if not self.cuda:
                 steps["nanoGPT, fp32, as shipped for a CPU"] = self.step(module.GPT(config), loss_of, False)
-            steps["nanoGPT, bf16 autocast"] = self.step(module.GPT(config), loss_of, True)
+            if self.dtype != torch.float32:
+                steps["nanoGPT, 16-bit autocast"] = self.step(module.GPT(config), loss_of, True)
         if importlib.util.find_spec("transformers"):
             from transformers import GPT2Config, GPT2LMHeadModel
 

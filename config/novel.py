@@ -6,7 +6,7 @@ n_layer = 12
 n_head = 12
 n_embd = 768
 block_size = 1024
-dropout = 0.2  # a novel is little text for a model of this size
+dropout = 0.1
 
 # by the length of the text (docs/recipe.md): 8 to 32 windows per step, 8 epochs or 1,000 steps
 batch_size = 8
