@@ -8,7 +8,7 @@ n_embd = 768
 block_size = 1024
 dropout = 0.1
 
-# by the length of the text (docs/recipe.md): 8 to 32 windows per step, 8 epochs or 1,000 steps
+# by the length of the text (docs/recipe.md): 8 to 32 windows per step, 8 epochs or 600 steps
 batch_size = 8
 gradient_accumulation_steps = "auto"
 epochs = "auto"

@@ -7,7 +7,7 @@ from typing import Literal
 MICRO_BATCH = 8  # windows; fewer at once use a GPU badly
 MOST_WINDOWS = 32  # per step
 STEPS_PER_EPOCH = 240  # wanted: fewer and larger steps learn less from the same text
-STEPS = 1000  # of a run, at least, however short the text
+STEPS = 600  # of a run, at least, however short the text
 EPOCHS = 8  # of a long text
 REMEMBERED_STEPS = 60  # at least: over fewer steps the average of the updates is noise
 PRETRAINED_WEIGHT_DECAY = 0.1
@@ -29,7 +29,7 @@ class Recipe:
         """A copy with numbers for "auto" (but batch_size, which depends on the memory: auto_batch_size).
 
         - gradient_accumulation_steps: an epoch has about 240 steps, a step 8 to 32 windows (of all processes).
-        - epochs: 8, or as many as make 1,000 steps.
+        - epochs: 8, or as many as make 600 steps.
         - weight_decay: a weight is a moving average of its updates over 1 / (learning_rate * weight_decay) steps. In
           epochs this number carries over between texts, batches and rates (Wang and Aitchison 2024, arXiv:2405.13698).
           It is decay_epochs, or 60 steps if that is more. 0 where decay_epochs or the learning rate is 0.
