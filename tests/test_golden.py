@@ -25,8 +25,8 @@ def learned(tmp_path_factory):
     (folder / "book.txt").write_text("\n".join(chapters), encoding="utf-8")
     script("prepare.py", "book.txt", "--out_dir=data/golden", cwd=folder)
     model = "--n_layer=2 --n_head=2 --n_embd=64 --block_size=64 --batch_size=8 --gradient_accumulation_steps=1"
-    schedule = "--seed=1 --dropout=0 --max_iters=250 --eval_interval=250 --warmup_iters=20 --compile=False --device=cpu"
-    folders = ["--data_dir=data/golden", "--out_dir=out/golden"]
+    schedule = "--weight_decay=0.1 --dropout=0 --max_iters=250 --eval_interval=250 --warmup_iters=20"
+    folders = ["--data_dir=data/golden", "--out_dir=out/golden", "--seed=1", "--compile=False", "--device=cpu"]
     script("train.py", *folders, *model.split(), *schedule.split(), cwd=folder)
     return folder
 
