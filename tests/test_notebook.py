@@ -78,7 +78,8 @@ def test_run_shows_the_programs_message_and_stops_the_notebook(helpers, capsys):
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for a single process")
 def test_run_passes_the_stop_button_on_and_waits(helpers, capsys):
-    code = "import time\ntry: print('begun'); time.sleep(60)\nexcept KeyboardInterrupt: print('saved'); exit(130)"
+    handle = "import signal, time; signal.signal(signal.SIGINT, signal.default_int_handler)"  # ignored in a background
+    code = f"{handle}\ntry: print('begun'); time.sleep(60)\nexcept KeyboardInterrupt: print('saved'); exit(130)"
     presses = iter([KeyboardInterrupt])
 
     def press_stop():
