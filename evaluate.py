@@ -72,9 +72,9 @@ def main(s: Settings) -> None:
     if s.baseline:
         baseline = checkpoint.find_checkpoint(s.baseline)
         difference = losses - score(baseline, corpus, device, dtype)[1]
-        bits = corpus.bits_per_char(difference.sum() / len(corpus.val)) - corpus.bits_per_char(0)
         result["baseline"] = baseline.as_posix()
-        result["difference"], result["difference_standard_error"] = bits, standard_error(difference, corpus)
+        result["difference"] = difference_in_bits(difference.sum(), corpus)
+        result["difference_standard_error"] = standard_error(difference, corpus)
 
     if s.samples:
         samples = read_samples(Path(s.samples))
@@ -96,11 +96,16 @@ def score(folder: Path, corpus: Corpus, device, dtype: torch.dtype) -> tuple[GPT
 
     Raises UserError for a model with another vocabulary than the text's.
     """
+    check_vocabulary(folder, corpus)
     model = checkpoint.load_pretrained(folder).to(device)
-    if checkpoint.load_tokenizer(folder) != corpus.tokenizer:
-        raise UserError(f"{folder} has another vocabulary than {corpus.folder}; name its own text with --data_dir")
     with torch.autocast(device.type, dtype) if dtype != torch.float32 else nullcontext():
         return model, held_out_losses(model, corpus.val, device)
+
+
+def check_vocabulary(folder: Path, corpus: Corpus) -> None:
+    """Raises UserError when a checkpoint has another vocabulary than the text."""
+    if checkpoint.load_tokenizer(folder) != corpus.tokenizer:
+        raise UserError(f"{folder} has another vocabulary than {corpus.folder}; name its own text with --data_dir")
 
 
 @torch.no_grad()
@@ -119,11 +124,11 @@ def held_out_losses(model: GPT, ids: np.ndarray, device, batch_size: int = 8) ->
             piece = ids[start : start + block + 1]
             window[row, : len(piece)] = piece
         x, y = torch.from_numpy(window[:, :-1]).to(device), torch.from_numpy(window[:, 1:]).to(device)
-        nats = F.cross_entropy(model(x)[0].float().mT, y, reduction="none").cpu().numpy()  # (rows, block)
-        for row, start in enumerate(group):
+        for start, logits, targets in zip(group, model(x)[0], y):
+            nats = F.cross_entropy(logits.float(), targets, reduction="none").cpu().numpy()  # (block,)
             first = block - stride if start else 0  # those before were counted by the window before
             part = losses[start + first : start + block]
-            part[:] = nats[row, first : first + len(part)]
+            part[:] = nats[first : first + len(part)]
     return losses
 
 
@@ -140,8 +145,12 @@ def standard_error(losses: np.ndarray, corpus: Corpus) -> float | None:
     if n == 1:
         return None
     deviation = total - losses.mean() * count
-    nats = math.sqrt(n / (n - 1) * (deviation**2).sum()) / len(losses)
-    return corpus.bits_per_char(nats) - corpus.bits_per_char(0)
+    return difference_in_bits(math.sqrt(n / (n - 1) * (deviation**2).sum()), corpus)
+
+
+def difference_in_bits(nats: float, corpus: Corpus) -> float:
+    """A difference of two sums of losses over the held-out text, in nats -> in bits per character."""
+    return corpus.bits_per_char(nats / len(corpus.val)) - corpus.bits_per_char(0)
 
 
 def held_out_pieces(corpus: Corpus, count: int, length: int) -> list[str]:

@@ -102,7 +102,7 @@ class CausalSelfAttention(nn.Module):
 
 
 def plain_is_faster(device_type: str, dtype: torch.dtype, scores: int) -> bool:
-    """torch's FlashAttention for CPUs is slow in bf16: forward and backward take 1.4 to 2.4 times as long.
+    """torch's FlashAttention for CPUs is slow in bf16, on the processors with bf16 that were tried.
 
     scores: B H T T, which the plain way keeps in memory for the backward pass, 32 MiB per layer at most.
     """

@@ -286,7 +286,8 @@ def print_validation(meta: dict) -> None:
 
 
 def print_output(meta: dict, out: Path, seconds: float) -> None:
-    if total_characters(meta) < ENOUGH:
+    little = total_characters(meta) < ENOUGH
+    if little:
         print(
             f"little     {total_characters(meta):,} characters are little for config/novel.py (wanted: {ENOUGH:,}): it"
             " will copy them. Add text, or use config/laptop.py, a smaller model"
@@ -298,9 +299,8 @@ def print_output(meta: dict, out: Path, seconds: float) -> None:
     places = (
         "" if out == Path("data/novel") else f" --data_dir={quote(out.as_posix())} --out_dir={quote(f'out/{out.name}')}"
     )
-    config = "laptop" if total_characters(meta) < ENOUGH else "novel"
-    other = "   (or config/laptop.py without a GPU)" if config == "novel" else ""
-    print(f"next: python train.py config/{config}.py{places}{other}")
+    without_gpu = "" if little else "   (or config/laptop.py without a GPU)"
+    print(f"next: python train.py config/{'laptop' if little else 'novel'}.py{places}{without_gpu}")
 
 
 def total_characters(meta: dict) -> int:

@@ -82,7 +82,11 @@ def install(requirements: str) -> None:
         constraints = [line for line in constraints if not line.startswith("torch==")]
     pinned = VENV / "constraints.txt"
     pinned.write_text("\n".join(constraints) + "\n", encoding="utf-8")
-    run("-m", "pip", "install", "--disable-pip-version-check", "-q", "-r", requirements, "-c", str(pinned))
+    try:
+        run("-m", "pip", "install", "--disable-pip-version-check", "-q", "-r", requirements, "-c", str(pinned))
+    except SystemExit:
+        say("The packages could not be installed. Check the network (or set a mirror for pip), then run this again.")
+        raise
     stamp.touch()
 
 
@@ -96,9 +100,7 @@ def run(*arguments: str) -> None:
         except KeyboardInterrupt:
             pass  # the command received Ctrl-C too; wait until it has saved
     if status in (130, 143):
-        say(f"stopped. To continue: {Path(sys.executable).name} quickstart.py {' '.join(sys.argv[1:])}")
-    if status and "pip" in arguments:
-        say("The packages could not be installed. Check the network (or set a mirror for pip), then run this again.")
+        say("stopped. To continue: " + " ".join([Path(sys.executable).name, "quickstart.py", *sys.argv[1:]]))
     if status:
         sys.exit(status)
 

@@ -429,9 +429,8 @@ class Trainer:
     def print_summary(self, peak_flops: float) -> None:
         """Print the text, the model and the machine, and the memory and time that the run is expected to take."""
         s, config = self.s, self.model.config
-        tokens_per_step = self.windows_per_step * s.block_size
-        self.log.info(describe(self.model, self.corpus, self.device, self.dtype, tokens_per_step, self.windows))
-        self.log.info(select(Recipe, s).describe(self.windows.per_epoch))
+        recipe = select(Recipe, s)
+        self.log.info(describe(self.model, self.corpus, self.device, self.dtype, self.windows, recipe))
         memory = expected_memory(
             config, s.batch_size, self.dtype, s.optimizer, s.checkpoint_activations, self.device.type
         )

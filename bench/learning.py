@@ -45,6 +45,7 @@ from measure import show
 
 import checkpoint
 from dataset import Corpus
+from evaluate import check_vocabulary
 from tokenizer import Tokenizer
 from training.runlog import chinese_font, read_metrics
 
@@ -79,8 +80,7 @@ def main(s: Settings) -> None:
     curve = validations(folder)
     pieces = choose_pieces(read_samples(folder, curve), s.piece, s.gloss)
     corpus = Corpus.open(s.data_dir or checkpoint.read_metadata(best).get("data_dir", "data/novel"))
-    if checkpoint.load_tokenizer(best) != corpus.tokenizer:
-        raise UserError(f"{best} has another vocabulary than {corpus.folder}; name its own text with --data_dir")
+    check_vocabulary(best, corpus)
     font = find_font() if s.picture else ""
     levels = ngram_bits(corpus)
     bits = min(point.bits for point in curve)

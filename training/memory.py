@@ -3,8 +3,7 @@
 import torch
 
 from model import GPTConfig, plain_is_faster
-
-WINDOWS_PER_MICRO_BATCH = 8  # of the steps that --batch_size=auto keeps
+from training.recipe import MICRO_BATCH
 
 
 def expected_memory(
@@ -50,13 +49,13 @@ def auto_batch_size(
 
     Returns (batch_size, gradient_accumulation_steps). The windows per step stay those of a batch_size of 8.
     """
-    windows_per_step = WINDOWS_PER_MICRO_BATCH * gradient_accumulation_steps
+    windows_per_step = MICRO_BATCH * gradient_accumulation_steps
     per_process = windows_per_step // world_size
     sizes = [n for n in range(1, per_process + 1) if per_process % n == 0]
 
     def fits(n: int) -> bool:
         if not free_bytes:
-            return n <= WINDOWS_PER_MICRO_BATCH
+            return n <= MICRO_BATCH
         return expected_memory(config, n, dtype, optimizer, checkpoint_activations, device_type) <= 0.9 * free_bytes
 
     batch_size = max((n for n in sizes if fits(n)), default=1)

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
-MICRO_BATCH = 8  # windows; fewer at once use a GPU badly
+MICRO_BATCH = 8  # windows, where batch_size is "auto"; fewer at once use a GPU badly
 MOST_WINDOWS = 32  # per step
 STEPS_PER_EPOCH = 240  # wanted: fewer and larger steps learn less from the same text
 STEPS = 600  # of a run, at least, however short the text
@@ -43,20 +43,9 @@ class Recipe:
         steps_per_epoch = windows_per_epoch / (batch_size * accumulation)
         if epochs == "auto":
             epochs = max(EPOCHS, math.ceil(STEPS / steps_per_epoch))
-        if weight_decay == "auto":
+        if weight_decay == "auto" and self.init_from != "scratch":
+            weight_decay = PRETRAINED_WEIGHT_DECAY
+        elif weight_decay == "auto":
             remembered = self.learning_rate * max(REMEMBERED_STEPS, self.decay_epochs * steps_per_epoch)
             weight_decay = 1 / remembered if self.decay_epochs and remembered else 0.0
-            if self.init_from != "scratch":
-                weight_decay = PRETRAINED_WEIGHT_DECAY
         return replace(self, gradient_accumulation_steps=accumulation, epochs=float(epochs), weight_decay=weight_decay)
-
-    def describe(self, windows_per_epoch: int) -> str:
-        """The numbers, in a line for the log."""
-        windows_per_step = self.batch_size * self.gradient_accumulation_steps
-        steps_per_epoch = windows_per_epoch / windows_per_step
-        text = f"recipe   {windows_per_step} windows per step"
-        if self.epochs:
-            text += f", {self.epochs:g} epochs of {steps_per_epoch:,.1f} steps"
-        if decay := self.learning_rate * self.weight_decay:
-            text += f"; weights remember {1 / decay:,.0f} steps, {1 / decay / steps_per_epoch:.2g} epochs"
-        return text + f" (weight_decay {self.weight_decay:.3g})"

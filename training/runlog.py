@@ -156,9 +156,10 @@ def plot_losses(metrics: list[dict], path: Path) -> None:
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(xlabel="step", ylabel="loss, nats per token")
-    name, font = path.parent.name, chinese_font()
-    if name.isascii() or font:
-        axes.set_title(name, fontfamily=None if name.isascii() else font)
+    name = path.parent.name
+    font = None if name.isascii() else chinese_font()
+    if font != "":
+        axes.set_title(name, fontfamily=font)
     if train:
         steps, losses = zip(*train)
         axes.plot(steps, losses, color="tab:blue", alpha=0.25, linewidth=1)

@@ -5,21 +5,30 @@ import torch
 from dataset import Corpus, Windows
 from machine import device_name
 from model import GPT
+from training.recipe import Recipe
 from training.schedule import Limits
 from training.trainer_state import TrainerState
 
 
-def describe(model: GPT, corpus: Corpus, device, dtype: torch.dtype, tokens_per_step: int, windows: Windows) -> str:
-    """What is about to be trained, in four lines."""
+def describe(model: GPT, corpus: Corpus, device, dtype: torch.dtype, windows: Windows, recipe: Recipe) -> str:
+    """What is about to be trained, in five lines. recipe: with numbers only."""
     c, meta = model.config, corpus.meta
-    steps_per_epoch = windows.per_epoch * windows.block_size / tokens_per_step
+    windows_per_step = recipe.batch_size * recipe.gradient_accumulation_steps
+    steps_per_epoch = windows.per_epoch / windows_per_step
+    epochs = f"{recipe.epochs:g} epochs; " if recipe.epochs else ""
+    decay = recipe.learning_rate * recipe.weight_decay  # per step
+    remembered = (
+        f" (weights remember {1 / decay:,.0f} steps, {1 / decay / steps_per_epoch:.2g} epochs)" if decay else ""
+    )
     return (
         f"text     {meta['train_characters']:,} characters, {len(corpus.train):,} tokens;"
         f" held out {meta['val_characters']:,} characters\n"
         f"model    {c.n_layer} layers, {c.n_head} heads, width {c.n_embd}, context {c.block_size},"
         f" vocabulary {c.vocab_size:,}: {model.num_params():,} parameters\n"
         f"machine  {device_name(device)}, {str(dtype).removeprefix('torch.')}\n"
-        f"step     {tokens_per_step:,} tokens; an epoch is {steps_per_epoch:,.1f} steps"
+        f"step     {windows_per_step} windows, {windows_per_step * c.block_size:,} tokens;"
+        f" an epoch is {steps_per_epoch:,.1f} steps\n"
+        f"recipe   {epochs}weight decay {recipe.weight_decay:.3g}{remembered}"
     )
 
 
