@@ -103,31 +103,15 @@ import checkpoint
 from dataset import Corpus, FolderLock, Windows, validation_windows
 from generation.batching import generate
 from generation.sampling import SamplingParams
-from machine import (
-    compile_error,
-    device_name,
-    free_memory,
-    limit_gpu_memory,
-    matmul_rate,
-    pick_device,
-    pick_dtype,
-    to_device,
-)
+from machine import compile_error, device_name, limit_gpu_memory, matmul_rate, pick_device, pick_dtype, to_device
 from model import GPTConfig
 from training import trainer_state
-from training.distributed import (
-    all_gather,
-    all_reduce_max,
-    all_reduce_min,
-    all_reduce_sum,
-    init_distributed,
-    shutdown_distributed,
-)
+from training.distributed import all_equal, all_gather, all_reduce_max, all_reduce_sum, init_distributed, shutdown
 from training.init_model import init_model
-from training.memory import auto_batch_size, expected_memory
+from training.memory import MemoryOptions
 from training.optimizer import OptimizerConfig, Optimizers
 from training.recipe import Recipe
-from training.runlog import RunLog
+from training.runlog import NoLog, RunLog
 from training.schedule import Limits, Schedule
 from training.signals import StopSignal
 from training.summary import describe, expected_seconds, forecast, format_duration
@@ -170,7 +154,7 @@ class Trainer:
             with trainer_state.suggest_previous(resume_from):
                 self.state, saved = trainer_state.load_state(resume_from)
             trainer_state.check_resume(saved, asdict(s), self.corpus.fingerprint, resume_from)
-        if all_reduce_max(self.state.step) != all_reduce_min(self.state.step):
+        if not all_equal(self.state.step):
             raise UserError(f"the processes would resume from different steps: {s.out_dir} must be the same for all")
 
         # Model and optimizer.
@@ -178,7 +162,8 @@ class Trainer:
         config = GPTConfig(self.corpus.tokenizer.vocab_size, s.block_size, s.n_layer, s.n_head, s.n_embd, s.dropout)
         self.model = init_model(config, s.init_from, resume_from, self.corpus).to(self.device)
         self.model.checkpoint_activations = s.checkpoint_activations
-        self.s = s = choose_batch_size(s, self.model.config, self.dtype, self.device, self.world_size)
+        self.memory = select(MemoryOptions, s).fit(self.model.config, self.dtype, self.device, world_size)
+        self.s = s = replace(s, **asdict(self.memory))
         self.micro_steps = s.gradient_accumulation_steps // self.world_size  # of this process, per step
         if self.micro_steps * self.world_size != s.gradient_accumulation_steps:
             accumulation = f"--gradient_accumulation_steps={s.gradient_accumulation_steps}"
@@ -192,7 +177,7 @@ class Trainer:
         # Schedule, log, throughput.
         self.schedule = select(Schedule, s)
         self.limits = Limits(s.max_iters, s.epochs, s.max_minutes, self.windows.per_epoch)
-        self.log = RunLog(self.out_dir if self.rank == 0 else None, first_step=self.state.step)
+        self.log = RunLog(self.out_dir, first_step=self.state.step) if rank == 0 else NoLog()
         peak_flops = matmul_rate(self.device, self.dtype) * self.world_size
         self.print_summary(peak_flops)
         if resume_from:
@@ -403,7 +388,7 @@ class Trainer:
                 f"next: python sample.py --model={quote(self.out_dir.as_posix())}"
             )
         self.log.close()
-        shutdown_distributed()
+        shutdown()
         if self.stopped:
             raise SystemExit(128 + self.stopped)
 
@@ -428,13 +413,9 @@ class Trainer:
 
     def print_summary(self, peak_flops: float) -> None:
         """Print the text, the model and the machine, and the memory and time that the run is expected to take."""
-        s, config = self.s, self.model.config
-        recipe = select(Recipe, s)
+        recipe, muon_steps = select(Recipe, self.s), self.s.muon_steps if self.s.optimizer == "muon" else 0
         self.log.info(describe(self.model, self.corpus, self.device, self.dtype, self.windows, recipe))
-        memory = expected_memory(
-            config, s.batch_size, self.dtype, s.optimizer, s.checkpoint_activations, self.device.type
-        )
-        muon_steps = s.muon_steps if s.optimizer == "muon" else 0
+        memory = self.memory.expected(self.model.config, self.dtype, self.device)
         seconds = expected_seconds(self.model, self.limits, self.state, self.windows_per_step, muon_steps, peak_flops)
         self.log.info(forecast(memory, seconds, peak_flops, self.device))
 
@@ -458,26 +439,6 @@ def apply_model_config(s: Settings) -> Settings:
         return s
     shape = checkpoint.read_config(Path(s.model_config))
     return replace(s, **{name: getattr(shape, name) for name in ("n_layer", "n_head", "n_embd", "block_size")})
-
-
-def choose_batch_size(s: Settings, config: GPTConfig, dtype, device: torch.device, world_size: int) -> Settings:
-    """The settings with --batch_size=auto replaced by what the free memory of every process allows."""
-    if s.batch_size != "auto":
-        return s
-    free = all_reduce_min(min(free_memory(device), s.gpu_memory * 1e9 or math.inf))
-    if device.type == "cpu":
-        free /= world_size  # they share it
-    batch_size, accumulation = auto_batch_size(
-        config,
-        dtype,
-        s.optimizer,
-        s.checkpoint_activations,
-        s.gradient_accumulation_steps,
-        free,
-        world_size,
-        device.type,
-    )
-    return replace(s, batch_size=batch_size, gradient_accumulation_steps=accumulation)
 
 
 if __name__ == "__main__":

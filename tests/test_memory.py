@@ -2,14 +2,16 @@ import pytest
 import torch
 
 from model import GPT, GPTConfig
-from training.memory import auto_batch_size, expected_memory
+from training import memory
+from training.memory import MemoryOptions
 
 SMALL = GPTConfig(13317, dropout=0.2)  # GPT-2 small with the vocabulary of the GPT2-Chinese line
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
 def test_expected_memory_of_the_novel_config_fits_8_gb():
-    assert expected_memory(SMALL, 8, torch.bfloat16) < 5e9
-    assert expected_memory(SMALL, 16, torch.bfloat16) < 8e9
+    assert MemoryOptions(8).expected(SMALL, torch.bfloat16, GPU) < 5e9
+    assert MemoryOptions(16).expected(SMALL, torch.bfloat16, GPU) < 8e9
 
 
 @pytest.mark.parametrize("checkpoint_activations", [False, True])
@@ -35,19 +37,27 @@ def test_expected_memory_counts_what_autograd_keeps(checkpoint_activations):
             loss = model(idx, idx, keep_logits=False)[1]
         sizes.append(sum(kept.values()))
         del loss
-    counted = [expected_memory(config, n, torch.bfloat16, "muon", checkpoint_activations, "cpu") for n in (8, 16)]
+    options = [MemoryOptions(n, checkpoint_activations=checkpoint_activations) for n in (8, 16)]
+    counted = [option.expected(config, torch.bfloat16, CPU) for option in options]
     # With checkpointing: the inputs of the blocks, and in the backward pass one block once more.
     not_in_the_graph = 8 * 64 * 64 * (36 + 3 * 4 + 2 * 4) if checkpoint_activations else 0
     assert counted[1] - counted[0] - not_in_the_graph == pytest.approx(sizes[1] - sizes[0], rel=0.15)
 
 
 @pytest.mark.parametrize("gigabytes, batch_size", [(2, 1), (3, 2), (5.2, 8), (24, 32), (0, 8)])
-def test_auto_batch_size_is_the_largest_that_fits_and_keeps_the_windows_per_step(gigabytes, batch_size):
-    got, accumulation = auto_batch_size(SMALL, torch.bfloat16, "muon", False, 4, gigabytes * 1e9, world_size=1)
-    assert got == batch_size and got * accumulation == 32
+def test_auto_batch_size_is_the_largest_that_fits_and_keeps_the_windows_per_step(monkeypatch, gigabytes, batch_size):
+    monkeypatch.setattr(memory, "free_memory", lambda device: gigabytes * 1e9)
+    fitted = MemoryOptions().fit(SMALL, torch.bfloat16, GPU, world_size=1)
+    assert fitted.batch_size == batch_size and fitted.batch_size * fitted.gradient_accumulation_steps == 32
 
 
 @pytest.mark.parametrize("gigabytes, batch_size", [(3, 2), (24, 16)])
-def test_auto_batch_size_leaves_each_process_a_share(gigabytes, batch_size):
-    got, accumulation = auto_batch_size(SMALL, torch.bfloat16, "muon", False, 4, gigabytes * 1e9, world_size=2)
-    assert got == batch_size and accumulation % 2 == 0
+def test_auto_batch_size_leaves_each_process_a_share(monkeypatch, gigabytes, batch_size):
+    monkeypatch.setattr(memory, "free_memory", lambda device: gigabytes * 1e9)
+    fitted = MemoryOptions().fit(SMALL, torch.bfloat16, GPU, world_size=2)
+    assert fitted.batch_size == batch_size and fitted.gradient_accumulation_steps % 2 == 0
+
+
+def test_auto_batch_size_does_not_exceed_gpu_memory(monkeypatch):
+    monkeypatch.setattr(memory, "free_memory", lambda device: 24e9)
+    assert MemoryOptions(gpu_memory=3.0).fit(SMALL, torch.bfloat16, GPU, world_size=1).batch_size == 2

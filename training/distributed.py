@@ -20,7 +20,7 @@ def init_distributed() -> tuple[int, int]:
     return dist.get_rank(), dist.get_world_size()
 
 
-def shutdown_distributed() -> None:
+def shutdown() -> None:
     """Leave the process group when all processes have come here, so that none exits while rank 0 still saves."""
     if dist.is_initialized():
         dist.barrier()
@@ -39,6 +39,11 @@ def all_reduce_max(value: float) -> float:
 def all_reduce_min(value: float) -> float:
     """The lowest value of all processes."""
     return -all_reduce_max(-value)
+
+
+def all_equal(value: float) -> bool:
+    """Do all processes have the same value?"""
+    return all_reduce_max(value) == all_reduce_min(value)
 
 
 def all_reduce_sum(tensor: torch.Tensor) -> torch.Tensor:

@@ -1,62 +1,64 @@
 """How much memory training takes, and the largest micro-batch that fits."""
 
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
 import torch
 
+from machine import free_memory
 from model import GPTConfig, plain_is_faster
+from training.distributed import all_reduce_min
 from training.recipe import MICRO_BATCH
 
 
-def expected_memory(
-    config: GPTConfig,
-    batch_size: int,
-    dtype: torch.dtype,
-    optimizer: str = "muon",
-    checkpoint_activations: bool = False,
-    device_type: str = "cuda",
-) -> int:
-    """Peak bytes of training in eager mode (torch.compile needs less). Counted from the shapes, not measured.
+@dataclass(frozen=True)
+class MemoryOptions:
+    """The settings of train.py that decide how much memory it takes."""
 
-    Weights, gradients and optimizer moments in fp32; a copy of the weights in `dtype`; the activations that the
-    backward pass needs (inputs of LayerNorms, linear layers and GELU); one chunk of logits.
-    """
-    C, L, itemsize = config.n_embd, config.n_layer, dtype.itemsize
-    embeddings = config.padded_vocab_size * C
-    matrices = 12 * L * C**2
-    parameters = matrices + embeddings + config.block_size * C
-    moments = 4 * matrices + 8 * (parameters - matrices) if optimizer == "muon" else 8 * parameters
-    # Per position and block: two fp32 inputs of LayerNorms, 14 C activations in dtype, the masks of dropout.
-    per_block = 8 * C + 14 * itemsize * C + (2 * C if config.dropout else 0)
-    per_position = 4 * C * L + per_block if checkpoint_activations else per_block * L
-    activations = batch_size * config.block_size * (per_position + 20 * C)
-    scores = batch_size * config.n_head * config.block_size**2
-    if plain_is_faster(device_type, dtype, scores):  # its softmax, the mask of dropout and what that leaves
-        activations += (1 if checkpoint_activations else L) * scores * (5 if config.dropout else 2)
-    logits = 1024 * config.padded_vocab_size * (8 + itemsize) + 8 * embeddings
-    return parameters * (8 + (itemsize if itemsize < 4 else 0)) + moments + activations + logits
+    batch_size: int | Literal["auto"] = "auto"
+    gradient_accumulation_steps: int = 4
+    optimizer: str = "muon"
+    checkpoint_activations: bool = False
+    gpu_memory: float = 0.0  # GB
 
+    def expected(self, config: GPTConfig, dtype: torch.dtype, device: torch.device) -> int:
+        """Peak bytes of training in eager mode (torch.compile needs less). Counted from the shapes, not measured.
 
-def auto_batch_size(
-    config: GPTConfig,
-    dtype: torch.dtype,
-    optimizer: str,
-    checkpoint_activations: bool,
-    gradient_accumulation_steps: int,
-    free_bytes: float,
-    world_size: int,
-    device_type: str = "cuda",
-) -> tuple[int, int]:
-    """--batch_size=auto: the largest micro-batch that is expected to fit into 90% of free_bytes (0: unknown).
+        Weights, gradients and optimizer moments in fp32; a copy of the weights in `dtype`; the activations that the
+        backward pass needs (inputs of LayerNorms, linear layers and GELU); one chunk of logits.
+        """
+        C, L, itemsize = config.n_embd, config.n_layer, dtype.itemsize
+        embeddings = config.padded_vocab_size * C
+        matrices = 12 * L * C**2
+        parameters = matrices + embeddings + config.block_size * C
+        moments = 4 * matrices + 8 * (parameters - matrices) if self.optimizer == "muon" else 8 * parameters
+        # Per position and block: two fp32 inputs of LayerNorms, 14 C activations in dtype, the masks of dropout.
+        per_block = 8 * C + 14 * itemsize * C + (2 * C if config.dropout else 0)
+        per_position = 4 * C * L + per_block if self.checkpoint_activations else per_block * L
+        activations = self.batch_size * config.block_size * (per_position + 20 * C)
+        scores = self.batch_size * config.n_head * config.block_size**2
+        if plain_is_faster(device.type, dtype, scores):  # its softmax, the mask of dropout and what that leaves
+            activations += (1 if self.checkpoint_activations else L) * scores * (5 if config.dropout else 2)
+        logits = 1024 * config.padded_vocab_size * (8 + itemsize) + 8 * embeddings
+        return parameters * (8 + (itemsize if itemsize < 4 else 0)) + moments + activations + logits
 
-    Returns (batch_size, gradient_accumulation_steps). The windows per step stay those of a batch_size of 8.
-    """
-    windows_per_step = MICRO_BATCH * gradient_accumulation_steps
-    per_process = windows_per_step // world_size
-    sizes = [n for n in range(1, per_process + 1) if per_process % n == 0]
+    def fit(self, config: GPTConfig, dtype: torch.dtype, device: torch.device, world_size: int) -> "MemoryOptions":
+        """A copy with a number for --batch_size=auto: the largest for which 90% of every process's memory suffices.
 
-    def fits(n: int) -> bool:
-        if not free_bytes:
-            return n <= MICRO_BATCH
-        return expected_memory(config, n, dtype, optimizer, checkpoint_activations, device_type) <= 0.9 * free_bytes
-
-    batch_size = max((n for n in sizes if fits(n)), default=1)
-    return batch_size, windows_per_step // batch_size
+        The windows per step stay those of a batch_size of 8. It is 8 where the system does not say what is free.
+        """
+        if self.batch_size != "auto":
+            return self
+        free = all_reduce_min(min(free_memory(device), self.gpu_memory * 1e9 or math.inf))
+        if device.type == "cpu":
+            free /= world_size  # they share it
+        windows_per_step = MICRO_BATCH * self.gradient_accumulation_steps
+        per_process = windows_per_step // world_size
+        fitted = replace(self, batch_size=1, gradient_accumulation_steps=windows_per_step)
+        for n in range(2, per_process + 1):
+            option = replace(self, batch_size=n, gradient_accumulation_steps=windows_per_step // n)
+            fits = option.expected(config, dtype, device) <= 0.9 * free if free else n <= MICRO_BATCH
+            if per_process % n == 0 and fits:
+                fitted = option
+        return fitted

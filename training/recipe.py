@@ -26,7 +26,7 @@ class Recipe:
     init_from: str = "scratch"
 
     def fit(self, windows_per_epoch: int, world_size: int = 1) -> "Recipe":
-        """A copy with numbers for "auto" (but batch_size, which depends on the memory: auto_batch_size).
+        """A copy with numbers for "auto" (but batch_size, which depends on the memory: MemoryOptions).
 
         - gradient_accumulation_steps: an epoch has about 240 steps, a step 8 to 32 windows (of all processes).
         - epochs: 8, or as many as make 600 steps.

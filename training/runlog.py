@@ -34,14 +34,12 @@ CHINESE_FONTS = (
 
 
 class RunLog:
-    """Prints and logs. With folder=None (every process but rank 0) it does nothing."""
+    """Prints and logs."""
 
-    def __init__(self, folder: Path | None, first_step: int = 0):
+    def __init__(self, folder: Path, first_step: int = 0):
         """first_step: metrics that an interrupted run logged after this step are dropped. They will be logged again."""
         self.folder, self.tensorboard = folder, None
         self.status_length = 0  # of the progress line on the terminal
-        if folder is None:
-            return
         (folder / "samples").mkdir(parents=True, exist_ok=True)
         self.metrics = [m for m in read_metrics(folder) if m["step"] <= first_step] if first_step else []
         write_atomic(folder / "metrics.jsonl", "".join(json.dumps(m) + "\n" for m in self.metrics).encode())
@@ -56,16 +54,12 @@ class RunLog:
 
     def info(self, text: str) -> None:
         """Print a line, and add it to log.txt."""
-        if self.folder is None:
-            return
         self._clear_status()
         print(text, flush=True)
         self.log_file.write(text + "\n")
 
     def status(self, text: str) -> None:
         """Print the progress line. On a terminal it overwrites the previous one."""
-        if self.folder is None:
-            return
         self.log_file.write(text + "\n")
         if sys.stdout.isatty():
             self._clear_status()
@@ -81,8 +75,6 @@ class RunLog:
 
     def log_metrics(self, step: int, **values: float) -> None:
         """Add a line to metrics.jsonl and a point to each TensorBoard curve."""
-        if self.folder is None:
-            return
         # JSON has no infinity and no NaN.
         values = {name: value if math.isfinite(value) else None for name, value in values.items()}
         self.metrics.append({"step": step, **values})
@@ -94,8 +86,6 @@ class RunLog:
 
     def log_sample(self, step: int, text: str) -> None:
         """Print and save a text that the model generated at this step."""
-        if self.folder is None:
-            return
         self.info("  " + text.replace("\n", "\n  "))
         (self.folder / "samples" / f"step-{step:06d}.txt").write_text(text + "\n", encoding="utf-8")
         if self.tensorboard:
@@ -103,8 +93,6 @@ class RunLog:
 
     def plot(self) -> None:
         """Draw loss.png."""
-        if self.folder is None:
-            return
         try:
             plot_losses(self.metrics, self.folder / "loss.png")
         except ImportError:
@@ -114,21 +102,24 @@ class RunLog:
 
     def flush(self) -> None:
         """Write everything to disk. Done before a checkpoint: a run resumed from it logs only later steps."""
-        if self.folder is None:
-            return
         os.fsync(self.metrics_file.fileno())
         if self.tensorboard:
             self.tensorboard.flush()
 
     def close(self) -> None:
         """Close the files."""
-        if self.folder is None:
-            return
         self._clear_status()
         self.metrics_file.close()
         self.log_file.close()
         if self.tensorboard:
             self.tensorboard.close()
+
+
+class NoLog:
+    """The log of every process but rank 0. It has RunLog's methods, which do nothing here."""
+
+    def __getattr__(self, name: str):
+        return lambda *args, **values: None
 
 
 def read_metrics(folder: Path) -> list[dict]:
