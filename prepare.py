@@ -42,14 +42,14 @@ class Settings:
     REPLACED: ClassVar[dict[str, str]] = {"control": "--clean", "indent": "--clean", "blank_lines": "--clean"}
 
     def __post_init__(self):
-        if not 0 < self.val_fraction < 1:
-            raise UserError(f"--val_fraction={self.val_fraction}: a share between 0 and 1 is needed")
-        if not self.out_dir:
-            raise UserError("--out_dir needs a folder's name")
-        if self.seed < 0:
-            raise UserError(f"--seed={self.seed}: 0 or more is needed")
-        if self.min_count < 1:
-            raise UserError(f"--min_count={self.min_count}: at least 1 is needed")
+        for is_right, message in (
+            (0 < self.val_fraction < 1, f"--val_fraction={self.val_fraction}: a share between 0 and 1 is needed"),
+            (self.out_dir, "--out_dir needs a folder's name"),
+            (self.seed >= 0, f"--seed={self.seed}: 0 or more is needed"),
+            (self.min_count >= 1, f"--min_count={self.min_count}: at least 1 is needed"),
+        ):
+            if not is_right:
+                raise UserError(message)
 
 
 settings = configure(Settings) if __name__ == "__main__" else None  # before the heavy imports: --help answers at once
@@ -59,6 +59,7 @@ import re
 import time
 from collections import Counter
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 
 from dataset import write_atomic
@@ -86,18 +87,27 @@ def main(s: Settings) -> None:
     cleaner, heading = Cleaner(select(CleaningOptions, s)), regular_expression("heading", s.heading)
     with staging_folder(Path(s.out_dir)) as staging, BookFile(staging / "book.txt") as book:
         headings, copies = read_book(sources, cleaner, heading, book)
-        validation, overlap = choose_validation(book, copies, s, sources)
+        validation = hold_out(book, copies, s.val_fraction, s.seed)
+        if not validation:
+            raise UserError(
+                f"{sources[0].name} is too short: of {book.characters} characters none can be held out to validate on"
+            )
+        overlap = remove_overlap(book, copies, validation)
         warnings = quality.warnings(book)
         if warnings and s.strict:
             raise UserError("\n".join(warnings))
         tokenizer = given or build_vocabulary(book, validation, s.min_count)
-        meta = write_bins(staging, book, validation, tokenizer)
-        meta["sources"] = [{"path": source.name, "encoding": source.encoding} for source in sources]
-        meta["notes"] = {source.name: source.notes for source in sources if source.notes}
-        meta["skipped"], meta["removed"] = dict(skipped), dict(cleaner.removed)
-        meta["copies"], meta["overlap"], meta["warnings"] = copies.removed, overlap, warnings
-        meta["headings"] = describe_headings(headings)
-        meta["settings"] = asdict(s)
+        meta = write_bins(staging, book, validation, tokenizer) | {
+            "sources": [{"path": source.name, "encoding": source.encoding} for source in sources],
+            "notes": {source.name: source.notes for source in sources if source.notes},
+            "skipped": skipped,
+            "removed": cleaner.removed,
+            "copies": copies.removed,
+            "overlap": overlap,
+            "warnings": warnings,
+            "headings": describe_headings(headings),
+            "settings": asdict(s),
+        }
         write_atomic(staging / "meta.json", json.dumps(meta, ensure_ascii=False, indent=2).encode() + b"\n")
     print_report(s, meta, book, tokenizer, time.perf_counter() - began)
 
@@ -114,21 +124,15 @@ def read_book(
     headings = find_headings(finder.lines, finder.size)
     if heading and not headings.lines:
         raise UserError(f"--heading={heading.pattern} is found in no line of the text")
-    copies = CopyFinder(finder.size)
-    for chapter, text in book.cut(plan(headings, finder.documents, finder.size)):
-        copies.add(chapter, text)
+    book.cut(plan(headings, finder.documents, finder.size))
     if book.characters < 2:
         names = ", ".join(source.name for source in sources[:3])
         raise UserError(f"there is no text in {names}: empty, or cleaned away")
     if len(book.chapters) == 1 and not book.chapters[0].headings:
         book.cut_single()
-        copies = CopyFinder(finder.size)
-        for i, chapter in enumerate(book.chapters):
-            copies.add(chapter, book.read(i))
-    copies.remove(book)
-    if copies.removed:
-        headings = headings.inside([(chapter.start, chapter.end) for chapter in book.chapters])
-    return headings, copies
+    copies = CopyFinder(book)
+    copies.remove()
+    return headings.inside([(chapter.start, chapter.end) for chapter in book.chapters]), copies
 
 
 def read_document(document: Document, cleaner: Cleaner, finder: HeadingFinder, book: BookFile) -> None:
@@ -142,17 +146,6 @@ def read_document(document: Document, cleaner: Cleaner, finder: HeadingFinder, b
         finder.add_titles(start, book.text(start, book.size), titles - {""})
 
 
-def choose_validation(book: BookFile, copies: CopyFinder, s: Settings, sources: list[Source]) -> tuple[list[int], int]:
-    """The numbers of the chapters held out, and how many characters were taken out of them because they stand in the
-    training text too. Raises UserError when the text is too short to hold some out."""
-    validation = hold_out(book, copies, s.val_fraction, s.seed)
-    if not validation:
-        raise UserError(
-            f"{sources[0].name} is too short: of {book.characters} characters none can be held out to validate on"
-        )
-    return validation, remove_overlap(book, copies, validation)
-
-
 # -- the report ------------------------------------------------------------------------------------------------------
 
 
@@ -163,7 +156,6 @@ def print_report(s: Settings, meta: dict, book: BookFile, tokenizer: Tokenizer, 
     for warning in meta["warnings"]:
         print(f"warning    {warning}")
     print_vocabulary(meta, tokenizer, "made from the text" if s.vocab == "auto" else s.vocab)
-    print_validation(meta)
     print_output(meta, Path(s.out_dir), seconds)
 
 
@@ -255,13 +247,9 @@ def form_sentence(form: dict) -> str:
 
 def ranges(numbers: list[int], at_most: int = 10) -> str:
     """[3, 7, 8, 9] -> 3, 7-9."""
-    runs = []
-    for n in numbers:
-        if runs and n == runs[-1][1] + 1:
-            runs[-1][1] = n
-        else:
-            runs.append([n, n])
-    shown = [f"{a}-{b}" if a < b else str(a) for a, b in runs[:at_most]]
+    by_distance = groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])  # the same for those in a row
+    runs = [[n for _, n in run] for _, run in by_distance]
+    shown = [f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs[:at_most]]
     return ", ".join(shown) + (f" and {len(runs) - at_most:,} more" if len(runs) > at_most else "")
 
 
@@ -275,7 +263,7 @@ def print_vocabulary(meta: dict, tokenizer: Tokenizer, origin: str) -> None:
     )
 
 
-def print_validation(meta: dict) -> None:
+def print_output(meta: dict, out: Path, seconds: float) -> None:
     n, titles = meta["val_characters"], meta["held_out"]
     print(
         f"held out   {len(titles)} chapters, {n:,} characters ({n / total_characters(meta):.1%}):"
@@ -283,9 +271,6 @@ def print_validation(meta: dict) -> None:
     )
     if meta["overlap"]:
         print(f"           without {meta['overlap']:,} characters of sentences that are in the training text too")
-
-
-def print_output(meta: dict, out: Path, seconds: float) -> None:
     little = total_characters(meta) < ENOUGH
     if little:
         print(

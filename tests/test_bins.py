@@ -17,10 +17,8 @@ LENGTHS = [100, 120, 80, 110, 90] * 20
 def fill(book: BookFile, text: str) -> CopyFinder:
     """Put a text into a book."""
     book.write(text)
-    finder = CopyFinder(book.size)
-    for chapter, part in book.cut(find(text)[1]):
-        finder.add(chapter, part)
-    return finder
+    book.cut(find(text)[1])
+    return CopyFinder(book)
 
 
 @pytest.fixture
@@ -52,7 +50,7 @@ def test_split_validation_chooses_at_least_one_and_leaves_at_least_one():
 
 def held_out(book: BookFile, text: str, fraction: float = 0.05) -> list[int]:
     finder = fill(book, text)
-    finder.remove(book)
+    finder.remove()
     return hold_out(book, finder, fraction, seed=1337)
 
 

@@ -13,14 +13,12 @@ def finder_of(chapters: list[str], tmp_path, book: BookFile | None = None) -> Co
     with BookFile(tmp_path / "other.txt") as other:
         book, text = book or other, "".join(chapters)
         book.write(text)
-        finder = CopyFinder(book.size)
-        for chapter, part in book.cut(find(text)[1]):
-            finder.add(chapter, part)
-    return finder
+        book.cut(find(text)[1])
+        return CopyFinder(book)
 
 
 def copies_of(chapters: list[str], tmp_path) -> list[int]:
-    return finder_of(chapters, tmp_path).copies()
+    return sorted(finder_of(chapters, tmp_path).copies())
 
 
 def renamed(chapter: str) -> str:
@@ -50,12 +48,44 @@ def test_copies_are_chapters_that_stand_in_the_text_before(change, tmp_path):
     assert copies_of([*CHAPTERS, *copies], tmp_path) == [10, 11, 12]
 
 
+def quoting(chapter: str) -> str:
+    """The chapter with speech, dashes and ellipses."""
+    return chapter.replace("，天色已晚", "：“天色……已晚——”").replace("又听见", "又…听见")
+
+
+def half_width(chapter: str) -> str:
+    return chapter.translate(str.maketrans("，。！？：“”", ',.!?:""')).replace("……", "...").replace("——", "--")
+
+
+def in_brackets(chapter: str) -> str:
+    return chapter.translate(str.maketrans("“”", "「」")).replace("……", "。。。").replace("，", "， ")
+
+
+def without_quotes(chapter: str) -> str:
+    return chapter.translate(str.maketrans("", "", "“”…—"))
+
+
+@pytest.mark.parametrize("change", [half_width, in_brackets, without_quotes], ids=lambda change: change.__name__)
+@pytest.mark.parametrize("sentences", [3, 25], ids=["short", "long"])
+def test_copies_may_differ_in_punctuation_and_white_space(change, sentences, tmp_path):
+    chapters = [quoting(f"第{n}章 山门\n{prose(n, sentences)}") for n in range(1, 9)]
+    copies = [change(chapter) for chapter in chapters[3:6]]
+    assert copies_of([*chapters, *copies], tmp_path) == [8, 9, 10]
+
+
+@pytest.mark.parametrize("change", [half_width, in_brackets], ids=lambda change: change.__name__)
+def test_copies_without_full_stops_are_compared_by_clauses(change, tmp_path):
+    chapters = [f"第{n}章 山门\n{quoting(prose(n, 60)).replace('。', '！')}" for n in range(1, 9)]
+    edited = [change(chapter).replace("不说话", "没有说话", 5) for chapter in chapters[3:6]]
+    assert copies_of([*chapters, *edited], tmp_path) == [8, 9, 10]
+
+
 def test_copies_are_found_in_pieces_that_are_cut_elsewhere(tmp_path):
     text = prose(1, 4_000)
     with BookFile(tmp_path / "book.txt") as book:
         finder = finder_of(["楔子的夜\n" + text + prose(2, 50) + text], tmp_path, book)
         before = book.characters
-        finder.remove(book)
+        finder.remove()
         assert book.characters < 0.53 * before
 
 
@@ -82,7 +112,7 @@ def book(tmp_path):
 
 def test_remove_leaves_copies_out_of_the_book(book, tmp_path):
     finder = finder_of([*CHAPTERS, *map(renamed, CHAPTERS)], tmp_path, book)
-    finder.remove(book)
+    finder.remove()
     assert [book.read(i) + "\n" for i in range(len(book.chapters))] == CHAPTERS
     assert finder.removed == ["第九十九章 灯火"] * 10
 
@@ -90,7 +120,7 @@ def test_remove_leaves_copies_out_of_the_book(book, tmp_path):
 def test_remove_keeps_a_single_copy_in_a_long_book(book, tmp_path):
     chapters = [f"第{n}章 山门\n{prose(n)}" for n in range(600)]
     finder = finder_of([*chapters, renamed(chapters[5])], tmp_path, book)
-    finder.remove(book)
+    finder.remove()
     assert finder.removed == [] and len(book.chapters) == 601
 
 
@@ -98,6 +128,17 @@ def test_overlaps_is_the_share_of_pairs_that_stand_in_other_chapters(tmp_path):
     half = "第11章 灯火\n" + "".join(line + "\n" for line in CHAPTERS[0].split("\n")[1:13]) + prose(99, 13)
     shares = finder_of([*CHAPTERS, half], tmp_path).overlaps([3, 10])
     assert shares[0] == 0 and 0.35 < shares[1] < 0.55
+
+
+def test_overlaps_does_not_look_at_punctuation(tmp_path):
+    shares = finder_of([*map(quoting, CHAPTERS), half_width(quoting(CHAPTERS[3]))], tmp_path).overlaps([3, 4])
+    assert shares[0] > 0.95 and shares[1] == 0
+
+
+def test_without_known_lines_leaves_out_what_is_known_in_other_punctuation():
+    text = quoting(prose(1))
+    assert without_known_lines(text, sentence_hashes(half_width(text))) == ""
+    assert without_known_lines("————————————————————————", sentence_hashes(text)) == "————————————————————————"
 
 
 def test_without_known_lines_leaves_out_what_is_known():

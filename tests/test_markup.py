@@ -1,6 +1,6 @@
 import pytest
 
-from text.markup import html_to_text, parse_xml, read_html, read_markdown
+from text.markup import parse_xml, read_html, read_markdown
 from text.tags import MarkupInText
 
 
@@ -31,12 +31,12 @@ from text.tags import MarkupInText
         ("甲\0乙", "甲乙"),
     ],
 )
-def test_html_to_text_gives_the_text_that_is_read(page, text):
-    assert html_to_text(page) == text
+def test_read_html_gives_the_text_that_is_read(page, text):
+    assert read_html(page).text == text
 
 
-def test_html_to_text_reads_elements_that_are_nested_thousands_deep():
-    assert html_to_text("<font><div>甲" * 20_000) == "甲\n" * 19_999 + "甲"
+def test_read_html_reads_elements_that_are_nested_thousands_deep():
+    assert read_html("<font><div>甲" * 20_000).text == "甲\n" * 19_999 + "甲"
 
 
 @pytest.mark.parametrize("opening", ["<!-- ", "<title>", "<script>", "<style>", "<textarea hidden><svg><title>"])

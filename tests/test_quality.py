@@ -13,7 +13,7 @@ from text.quality import warnings
 def warnings_of(text: str, tmp_path) -> list[str]:
     with BookFile(tmp_path / "book.txt") as book:
         book.write(text + "\n")
-        list(book.cut(find(text + "\n")[1]))
+        book.cut(find(text + "\n")[1])
         return warnings(book)
 
 
@@ -36,6 +36,7 @@ def test_warnings_has_nothing_to_say_of_a_novel(text, tmp_path):
         (NOVEL.replace("不", "\ue3e8"), "private-use characters"),
         (NOVEL.replace("青", "\ufffd"), "U+FFFD"),
         (NOVEL + "锟斤拷锟斤拷\n", "锟斤拷 stands in the text 2 times"),
+        (NOVEL.replace("山门\n", "山门\n锟斤拷锟锟斤拷\n"), "锟斤拷 stands in the text 48 times"),
         (NOVEL + "烫烫烫烫烫\n", "烫烫烫烫"),
         (NOVEL.encode().decode("gbk", "ignore"), "UTF-8 read as GBK"),
         (NOVEL.encode().decode("latin-1"), "read as Latin-1"),

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from dataset import FORMAT, STAGING, FolderLock, fsync, promote_staged, sha256
-from text.book import BookFile, count_characters
+from text.book import BookFile
 from text.chapters import PIECE
-from text.copies import COPIED, CopyFinder, sentence_hashes, without_headings, without_known_lines
+from text.copies import COPIED, CopyFinder, body_of, sentence_hashes, without_known_lines
 from text.progress import progress
 from tokenizer import Tokenizer
 
@@ -78,18 +78,15 @@ def remove_overlap(book: BookFile, finder: CopyFinder, held_out: list[int]) -> i
     Returns how many characters were taken out.
     """
     if len(finder.pairs) != len(book.chapters):  # one was cut
-        finder = CopyFinder(book.size)
-        for i, chapter in enumerate(book.chapters):
-            finder.add(chapter, book.read(i))
+        finder = CopyFinder(book)
     lengths = [book.chapters[i].length for i in held_out]
     shared = sum(share * length for share, length in zip(finder.overlaps(held_out), lengths))
     if shared <= MAX_OVERLAP * sum(lengths):
         return 0
-    ours, known, removed = set(), set(), 0
-    for i in held_out:
-        ours |= body_hashes(book, i)
+    ours = set().union(*(sentence_hashes(body_of(book, i)) for i in held_out))
+    known, removed = set(), 0
     for i in set(range(len(book.chapters))) - set(held_out):
-        known |= ours & body_hashes(book, i)
+        known |= ours & sentence_hashes(body_of(book, i))
     for i in held_out:
         text = book.read(i)
         rest = without_known_lines(text, known)
@@ -99,18 +96,12 @@ def remove_overlap(book: BookFile, finder: CopyFinder, held_out: list[int]) -> i
     return removed
 
 
-def body_hashes(book: BookFile, i: int) -> set[int]:
-    return sentence_hashes(without_headings(book.read(i), book.chapters[i].headings))
-
-
 # -- the files -------------------------------------------------------------------------------------------------------
 
 
 def build_vocabulary(book: BookFile, validation: list[int], min_count: int) -> Tokenizer:
     """The vocabulary of the training chapters alone."""
-    counts = book.counts.copy()
-    for i in validation:
-        count_characters(book.read(i), counts, -1)
+    counts = book.counts - book.counts_of(validation)
     return Tokenizer.build(Counter({chr(code): int(counts[code]) for code in np.flatnonzero(counts)}), min_count)
 
 
@@ -128,7 +119,8 @@ def write_bins(folder: Path, book: BookFile, validation: list[int], tokenizer: T
             file.writelines([cls, ids] if chapter.begins else [ids])
             tokens[part] += len(ids) + chapter.begins
             characters[part] += chapter.length
-    unknown = unknown_characters(book, tokenizer)
+    distinct = "".join(map(chr, np.flatnonzero(book.counts).tolist()))
+    unknown = Counter({c: int(book.counts[ord(c)]) for c in tokenizer.unknown(distinct)})
     tokenizer.save(folder / "vocab.txt")
     paths = [folder / name for name in ("train.bin", "val.bin", "vocab.txt")]
     for path in paths:
@@ -146,9 +138,3 @@ def write_bins(folder: Path, book: BookFile, validation: list[int], tokenizer: T
         "bytes": {path.name: path.stat().st_size for path in paths},
         "sha256": {path.name: sha256(path) for path in paths},
     }
-
-
-def unknown_characters(book: BookFile, tokenizer: Tokenizer) -> Counter:
-    """The characters of the book that are not in the vocabulary, with their counts."""
-    distinct = "".join(map(chr, np.flatnonzero(book.counts).tolist()))
-    return Counter({c: int(book.counts[ord(c)]) for c in tokenizer.unknown(distinct)})

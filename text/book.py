@@ -2,7 +2,9 @@
 
 import codecs
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, groupby
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,8 @@ import numpy as np
 from text.chapters import MAX_CHAPTER, PIECE, Part, nearest_end, split_by_size
 
 CHUNK = 2**22  # bytes read at a time
-BATCH = 10**6  # characters that are counted at a time
+BATCH = 10**6  # characters that are counted or compared at a time
+PIECES = 20  # into which a text of a single chapter is cut
 MIN_CUT = 20  # characters: a shorter text is not cut in two
 
 
@@ -20,7 +23,7 @@ class Chapter:
     end: int
     length: int  # in characters
     title: str  # its first line
-    headings: list[str] = field(default_factory=list)  # such as a volume's and a chapter's
+    headings: list[str]  # such as a volume's and a chapter's
     begins: bool = True  # False for the rest of a chapter that was cut in two
 
 
@@ -34,9 +37,6 @@ class BookFile:
         self.path, self.file = path, open(path, "w+b")
         self.size = 0  # in bytes
         self.chapters: list[Chapter] = []
-        self._counts = np.zeros(0x110000, dtype=np.int64)
-        self._uncounted: list[str] = []  # texts that are not in _counts yet: many are counted at a time
-        self._waiting = 0  # their characters
 
     def __enter__(self) -> "BookFile":
         return self
@@ -51,18 +51,35 @@ class BookFile:
         return [chapter.length for chapter in self.chapters]
 
     @property
-    def counts(self) -> np.ndarray:
-        """How often each character stands in the chapters, (0x110000,), by code point."""
-        self._count()
-        return self._counts
-
-    def _count(self) -> None:
-        count_characters("".join(self._uncounted), self._counts)
-        self._uncounted, self._waiting = [], 0
-
-    @property
     def characters(self) -> int:
         return sum(self.lengths)
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """How often each character stands in the chapters, (0x110000,), by code point.
+
+        They are counted only once: the chapters must not change afterwards.
+        """
+        return self.counts_of(range(len(self.chapters)))
+
+    def counts_of(self, numbers: Iterable[int]) -> np.ndarray:
+        """How often each character stands in some of the chapters, as `counts`."""
+        counts = np.zeros(0x110000, dtype=np.int64)
+        for batch in self.batches(numbers):
+            codes = np.frombuffer("".join(map(self.read, batch)).encode("utf-32-le"), dtype=np.uint32)
+            counts += np.bincount(codes, minlength=len(counts))
+        return counts
+
+    def count(self, word: str) -> int:
+        """How often a word stands in the chapters."""
+        return sum(self.data(chapter.start, chapter.end).count(word.encode()) for chapter in self.chapters)
+
+    def batches(self, numbers: Iterable[int]) -> Iterator[list[int]]:
+        """The numbers of chapters in groups of about BATCH characters: so many short texts at a time are fast."""
+        numbers = list(numbers)
+        ends = accumulate(self.chapters[i].length for i in numbers)
+        for _, group in groupby(zip(ends, numbers), key=lambda pair: pair[0] // BATCH):
+            yield [i for _, i in group]
 
     def write(self, text: str) -> None:
         """Append to the text."""
@@ -71,10 +88,14 @@ class BookFile:
         self.file.write(data)
         self.size += len(data)
 
+    def data(self, start: int, end: int) -> bytes:
+        """The text between two places, in UTF-8."""
+        self.file.seek(start)
+        return self.file.read(end - start)
+
     def text(self, start: int, end: int) -> str:
         """The text between two places."""
-        self.file.seek(start)
-        return self.file.read(end - start).decode()
+        return self.data(start, end).decode()
 
     def read(self, i: int) -> str:
         """Chapter number i, from 0."""
@@ -82,83 +103,45 @@ class BookFile:
 
     # -- chapters ----------------------------------------------------------------------------------------------------
 
-    def add(self, text: str, start: int, headings: Iterable[str] = (), begins: bool = True) -> Chapter | None:
-        """Make a chapter of a text that stands in the file from start, without the line breaks at its ends."""
-        stripped = text.strip("\n")
-        if not stripped.strip():
-            return None
-        start += len(text) - len(text.lstrip("\n"))
-        end = start + len(stripped.encode())
-        title = stripped.partition("\n")[0][:40]
-        chapter = Chapter(start, end, len(stripped), title, list(headings), begins)
-        self.chapters.append(chapter)
-        self._uncounted.append(stripped)
-        self._waiting += len(stripped)
-        if self._waiting > BATCH:
-            self._count()
-        return chapter
-
-    def cut(self, parts: Iterable[Part]) -> Iterator[tuple[Chapter, str]]:
+    def cut(self, parts: Iterable[Part]) -> None:
         """Make chapters of the parts of the text. A part that is too long to be a chapter is cut into pieces."""
         for part in parts:
-            headings = [line.text for line in part.headings]
-            for start, text in self.pieces(part):
-                if chapter := self.add(text, start, headings):
-                    yield chapter, text
-                headings = []
+            self.add(self.pieces(part), part.start, [line.text for line in part.headings])
 
-    def pieces(self, part: Part) -> Iterator[tuple[int, str]]:
-        """The part as it is, or its pieces, with their places."""
-        if not part.may_cut or part.end - part.start <= MAX_CHAPTER:
-            yield part.start, self.text(part.start, part.end)
+    def add(self, texts: Iterable[str], start: int, headings: list[str]) -> None:
+        """Make chapters of texts that follow each other in the file from start. The headings are those of the first.
+
+        A blank text is left out.
+        """
+        for text in texts:
+            if text.strip():
+                self.chapters.append(chapter_of(text, start, headings))
+            start, headings = start + len(text.encode()), []
+
+    def pieces(self, part: Part) -> Iterator[str]:
+        """The part as it is, or its pieces."""
+        if not part.may_cut:
+            yield self.text(part.start, part.end)
             return
-        start, rest, long = part.start, "", False
+        rest, is_long = "", False
         for chunk in self.chunks(part.start, part.end):
             rest += chunk
-            long |= len(rest) > MAX_CHAPTER
+            is_long |= len(rest) > MAX_CHAPTER
             *finished, rest = split_by_size(rest, PIECE) if len(rest) > MAX_CHAPTER else [rest]
-            for piece in finished:
-                yield start, piece
-                start += len(piece.encode())
-        for piece in split_by_size(rest, PIECE) if long else [rest]:
-            yield start, piece
-            start += len(piece.encode())
+            yield from finished
+        yield from split_by_size(rest, PIECE) if is_long else [rest]
 
     def chunks(self, start: int, end: int) -> Iterator[str]:
         """The text between two places, in parts that fit in memory."""
         decoder = codecs.getincrementaldecoder("utf-8")()
-        while start < end:
-            self.file.seek(start)
-            data = self.file.read(min(CHUNK, end - start))
-            start += len(data)
-            yield decoder.decode(data, final=start == end)
+        for at in range(start, end, CHUNK):
+            yield decoder.decode(self.data(at, min(at + CHUNK, end)))
 
-    def count(self, word: str) -> int:
-        """How often a word stands in the whole text, also in what was left out."""
-        data, n, rest = word.encode(), 0, b""
-        self.file.seek(0)
-        while chunk := self.file.read(CHUNK):
-            n += (rest + chunk).count(data)
-            rest = chunk[1 - len(data) :]
-        return n
-
-    def keep(self, chosen: Iterable[int]) -> None:
-        """Leave out the other chapters."""
-        chosen = set(chosen)
-        for i in range(len(self.chapters)):
-            if i not in chosen:
-                count_characters(self.read(i), self.counts, -1)
-        self.chapters = [chapter for i, chapter in enumerate(self.chapters) if i in chosen]
-
-    def cut_single(self, pieces: int = 20) -> None:
-        """Cut a text of a single chapter without a heading into so many pieces, so that there is something to
-        validate on."""
+    def cut_single(self) -> None:
+        """Cut a text of a single chapter without a heading into pieces, so that there is something to validate on."""
         start, text = self.chapters[0].start, self.read(0)
-        self.counts[:] = 0
         self.chapters = []
-        for piece in split_by_size(text, max(1, len(text) // pieces)):
-            self.add(piece, start)
-            start += len(piece.encode())
+        self.add(split_by_size(text, max(1, len(text) // PIECES)), start, [])
 
     def cut_end(self, i: int, length: int) -> bool:
         """Cut chapter i in two: about so many characters at its end become the next one. False: it is too short."""
@@ -166,27 +149,23 @@ class BookFile:
         place = nearest_end(text, len(text) - length)
         if len(text) < MIN_CUT or not text[:place].strip() or not text[place:].strip():
             return False
-        later = self.chapters[i + 1 :]
-        count_characters(text, self.counts, -1)
-        del self.chapters[i:]
-        self.add(text[:place], chapter.start, chapter.headings, chapter.begins)
-        end = self.add(text[place:], chapter.start + len(text[:place].encode()), begins=False)
-        end.title = f"the end of {chapter.title}"
-        self.chapters += later
+        first = chapter_of(text[:place], chapter.start, chapter.headings, chapter.begins)
+        rest = chapter_of(text[place:], chapter.start + len(text[:place].encode()), [], begins=False)
+        rest.title = f"the end of {chapter.title}"
+        self.chapters[i : i + 1] = [first, rest]
         return True
 
     def replace(self, i: int, text: str) -> None:
         """Put another text in the place of a chapter's. It is appended to the file."""
-        old, self.chapters = self.chapters, []
-        count_characters(self.text(old[i].start, old[i].end), self.counts, -1)
-        start = self.size
+        old = self.chapters[i]
+        self.chapters[i] = chapter_of(text, self.size, old.headings, old.begins)
+        self.chapters[i].title = old.title
         self.write(text)
-        new = self.add(text, start, old[i].headings, old[i].begins)
-        new.title = old[i].title
-        self.chapters = [*old[:i], new, *old[i + 1 :]]
 
 
-def count_characters(text: str, counts: np.ndarray, sign: int = 1) -> None:
-    """Add the characters of a text to counts, (0x110000,), by code point; or subtract them."""
-    part = np.bincount(np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32))
-    counts[: len(part)] += sign * part
+def chapter_of(text: str, start: int, headings: list[str], begins: bool = True) -> Chapter:
+    """The chapter of a text that stands in the file from start, without the line breaks at its ends."""
+    stripped = text.strip("\n")
+    start += len(text) - len(text.lstrip("\n"))
+    title = stripped.partition("\n")[0][:40]
+    return Chapter(start, start + len(stripped.encode()), len(stripped), title, headings, begins)

@@ -13,10 +13,11 @@ same size.
 """
 
 import re
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from text.headings import Line, candidates, parse
 from text.numbering import Count, choose, count_up
@@ -64,17 +65,18 @@ class HeadingFinder:
 
     def add_titles(self, start: int, text: str, titles: set[str]) -> None:
         """Take lines, which a document itself marks as headings, into the list. text: of the document, from start."""
-        found = list(title_lines(start, text, titles))
+        found = {line.start: line for line in title_lines(start, text, titles)}
         if not found or len(found) > max(MAX_TITLES, 0.3 * text.count("\n")):
             return  # none, or a book in which everything is marked
-        first = len(self.lines)
-        while first and self.lines[first - 1].start >= start:
-            first -= 1
-        places = {line.start: line for line in found} | {line.start: line for line in self.lines[first:]}
-        for line in found:
-            places[line.start].certain = places[line.start].is_marked = True
+        first = bisect_left(self.lines, start, key=lambda line: line.start)
+        places = found | {line.start: line for line in self.lines[first:]}
+        for at in found:
+            places[at].certain = places[at].is_marked = True
         self.lines[first:] = [places[at] for at in sorted(places)]
-        mark_text_before(self.lines[first:], start, text)
+        own, data = self.lines[first:], text.encode()
+        own[0].has_text_before |= bool(data[: own[0].start - start].strip())
+        for before, line in pairwise(own):
+            line.has_text_before = bool(data[before.end - start : line.start - start].strip())
 
 
 def title_lines(start: int, text: str, titles: set[str]) -> Iterator[Line]:
@@ -83,15 +85,6 @@ def title_lines(start: int, text: str, titles: set[str]) -> Iterator[Line]:
         if raw.strip() in titles:
             yield Line(start, end, raw.strip(), "", None, True)
         start = end
-
-
-def mark_text_before(lines: list[Line], start: int, text: str) -> None:
-    data, at = text.encode(), 0
-    for i, line in enumerate(lines):
-        between = data[at : line.start - start]
-        if i or between.strip():
-            line.has_text_before = bool(between.strip())
-        at = line.end - start
 
 
 # -- the headings of a book -------------------------------------------------------------------------------------------
@@ -104,14 +97,10 @@ class Headings:
 
     def inside(self, ranges: list[tuple[int, int]]) -> "Headings":
         """Those in some parts of the text, from start to end in bytes, ascending."""
-        starts = [start for start, _ in ranges]
-
-        def is_inside(line: Line) -> bool:
-            i = bisect_right(starts, line.start) - 1
-            return i >= 0 and line.start < ranges[i][1]
-
-        counts = [count.only(is_inside) for count in self.counts]
-        return Headings(list(filter(is_inside, self.lines)), [count for count in counts if count.lines])
+        starts = [line.start for line in self.lines]
+        inside = {at for start, end in ranges for at in starts[bisect_left(starts, start) : bisect_left(starts, end)]}
+        counts = [part for count in self.counts if (part := count.only(inside)).lines]
+        return Headings([line for line in self.lines if line.start in inside], counts)
 
 
 def find_headings(lines: list[Line], size: int) -> Headings:
@@ -124,8 +113,9 @@ def find_headings(lines: list[Line], size: int) -> Headings:
     counts = [count for form, own in forms.items() if (count := count_up(form, own, size)).lines]
     chosen = choose(counts, size)
     kept = {line.start for count in chosen for line in count.lines}
-    kept |= {line.start for i, line in enumerate(lines) if line.certain and (line.value is None or i in contents)}
-    kept |= {line.start for line in lines if line.is_marked}
+    for i, line in enumerate(lines):
+        if line.is_marked or (line.certain and (line.value is None or i in contents)):
+            kept.add(line.start)
     return Headings(only(lines, kept), chosen)
 
 
@@ -149,9 +139,7 @@ def only(lines: list[Line], kept: set[int]) -> list[Line]:
         has_text |= line.has_text_before
         if line.start in kept:
             result.append(replace(line, has_text_before=has_text))
-            has_text = False
-        else:
-            has_text = True
+        has_text = line.start not in kept
     return result
 
 
@@ -171,16 +159,13 @@ class Part:
 def plan(headings: Headings, documents: list[tuple[int, bool]], size: int) -> list[Part]:
     """The chapters of a text. A heading with no text under it (a volume's) begins the next chapter; many in a row, a
     table of contents, are a chapter of their own."""
-    starts = {start: None for start in document_starts(headings, documents)} | {
-        line.start: line for line in headings.lines
-    }
+    starts = dict.fromkeys([0, *document_starts(headings, documents)]) | {line.start: line for line in headings.lines}
     parts, end = [], 0
-    for start in sorted({0: None, **starts}):
-        line, last = starts.get(start), parts[-1] if parts else None
-        if last and last.headings and start <= end:  # the heading before has no text under it
+    for start in sorted(starts):
+        line, last = starts[start], parts[-1] if parts else None
+        is_next = start <= end or (line and not line.has_text_before)  # no text stands between it and the one before
+        if last and last.headings and is_next:
             last.headings += [line] if line else []
-        elif last and last.headings and line and not line.has_text_before:
-            last.headings.append(line)
         else:
             if last:
                 last.end = start

@@ -24,8 +24,10 @@ def fetch_classic() -> Path:
     """
     if CLASSIC.exists():
         return CLASSIC
-    print("data/novel/ holds no text, so here is a public-domain classic to begin with: 三国演义 (Romance of the Three")
-    print("Kingdoms), 120 chapters. For your own novel: put it into data/novel/, or python prepare.py book.txt")
+    print(
+        "data/novel/ holds no text, so here is a public-domain classic to begin with: 三国演义 (Romance of the Three\n"
+        "Kingdoms), 120 chapters. For your own novel: put it into data/novel/, or python prepare.py book.txt"
+    )
     CLASSIC.parent.mkdir(parents=True, exist_ok=True)
     wheel = CLASSIC.parent / WHEEL
     if not wheel.exists():

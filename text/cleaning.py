@@ -54,9 +54,10 @@ class Cleaner:
         """A document's blocks, cleaned. Each holds whole lines, which end in "\\n", or a part of a very long one."""
         lines = self.whole_lines(document)
         if self.options.unwrap:
-            lines = self.unwrapped(lines)
-        for block in lines:
-            yield self.clean_lines(block)
+            from text.wrapping import unwrapped  # sample.py, which cleans prompts, does not need what it imports
+
+            lines = unwrapped(lines, self.removed)
+        yield from map(self.clean_lines, lines)
 
     def whole_lines(self, document: Iterable[str]) -> Iterator[str]:
         """A document's blocks with "\\n" as the only line end, each of whole lines or of a part of a very long one."""
@@ -92,15 +93,6 @@ class Cleaner:
                 block, n = CONTROL.subn("", block)
                 self.removed["control characters"] += n
         return block
-
-    def unwrapped(self, lines: Iterable[str]) -> Iterator[str]:
-        from text.wrapping import Unwrapper  # sample.py, which cleans prompts, does not need what it imports
-
-        unwrapper = Unwrapper()
-        for block in lines:
-            yield unwrapper.feed(block)
-        yield unwrapper.flush()
-        self.removed["line breaks inside paragraphs"] += unwrapper.joined
 
     def clean_lines(self, lines: str) -> str:
         """Whole lines, perhaps none, or a part of a very long one -> what is left of them."""

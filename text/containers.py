@@ -13,7 +13,8 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -58,7 +59,7 @@ class File:
     """A file on the disk or inside another."""
 
     name: str  # as it is shown: a path, and after ":" a path inside the archive
-    opener: Callable[[], IO[bytes]]
+    open: Callable[[], IO[bytes]]
     packed_size: int  # of the compressed bytes that it comes from
     path: Path | None = None  # where it lies on the disk as it is
     archives: int = 0  # how many are around it
@@ -75,9 +76,6 @@ class File:
     def max_size(self) -> int:
         return max(MAX_UNCHECKED, MAX_RATIO * self.packed_size)
 
-    def open(self) -> IO[bytes]:
-        return self.opener()
-
     def head(self) -> bytes:
         with self.open() as file:
             return file.read(HEAD)
@@ -87,23 +85,30 @@ class File:
             f"{self.name} unpacks to more than {MAX_RATIO} times its size: not a text, so it was not read", "too large"
         )
 
+    def chunks(self, stream: IO[bytes], size: int) -> Iterator[bytes]:
+        """The bytes of the file, or of a file in it, so many at a time. Raises Unreadable for a decompression bomb."""
+        total = 0
+        with stream:
+            while chunk := stream.read(size):
+                total += len(chunk)
+                if total > self.max_size:
+                    raise self.too_large()
+                yield chunk
+
     def seekable(self) -> IO[bytes]:
         """The file, for reading at any place: a copy when it is compressed. Raises Unreadable for a bomb."""
         if self.path:
             return open(self.path, "rb")
-        copy, size = tempfile.SpooledTemporaryFile(max_size=MAX_UNCHECKED), 0
-        with self.open() as file:
-            while chunk := file.read(2**20):
-                size += len(chunk)
-                if size > self.max_size:
-                    raise self.too_large()
-                copy.write(chunk)
+        copy = tempfile.SpooledTemporaryFile(max_size=MAX_UNCHECKED)
+        copy.writelines(self.chunks(self.open(), 2**20))
         copy.seek(0)
         return copy
 
 
-def damage(name: str, error: Exception) -> Unreadable:
-    """The sentence for an error of DAMAGE."""
+def damage(name: str, error: Exception) -> UserError:
+    """The sentence for an error of DAMAGE. A UserError has one already."""
+    if isinstance(error, UserError):
+        return error
     if isinstance(error, PermissionError):
         return Unreadable(f"cannot read {name}: permission denied", "permission denied")
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -130,12 +135,10 @@ def file_on_disk(path: Path) -> File:
 
 
 def open_zst(file: IO[bytes]) -> IO[bytes]:
-    try:
+    with suppress(ImportError):
         from compression import zstd  # Python 3.14
 
         return zstd.ZstdFile(file)
-    except ImportError:
-        pass
     try:
         import zstandard  # an optional package
     except ImportError:
@@ -171,25 +174,18 @@ def open_tar(file: File) -> tarfile.TarFile:
     return tarfile.open(fileobj=file.seekable(), mode="r:")
 
 
-def members(file: File, kind: str) -> list[File]:
-    """The files in an archive, in its own order. Raises Unreadable when it is damaged or encrypted."""
-    try:
-        found = zip_members(file) if kind == ".zip" else tar_members(file)
-    except UserError:
-        raise
-    except DAMAGE as error:
-        raise damage(file.name, error) from None
-    return found
-
-
 def zip_members(file: File) -> list[File]:
+    """The files in a .zip. Raises Unreadable when it is encrypted or a bomb, an error of DAMAGE when it is damaged."""
     infos = [info for info in open_zip(file).infolist() if not info.is_dir()]
     if any(info.flag_bits & 1 for info in infos):
         raise Unreadable(f"{file.name} is encrypted: unpack it with its password, and give what is in it", "encrypted")
     if sum(info.file_size for info in infos) > file.max_size:
         raise file.too_large()
     names = member_names(infos)
-    return [member(file, name, zip_opener(file, info), info.compress_size) for name, info in zip(names, infos)]
+    return [
+        member(file, name, lambda info=info: open_zip(file).open(info), info.compress_size)
+        for name, info in zip(names, infos)
+    ]
 
 
 def member_names(infos: list[zipfile.ZipInfo]) -> list[str]:
@@ -199,20 +195,22 @@ def member_names(infos: list[zipfile.ZipInfo]) -> list[str]:
         encoding = detect_encoding(raw)
     except NotText:
         encoding = "cp437"
-    names = []
-    for info in infos:
-        marked = info.flag_bits & 0x800
-        names.append(info.filename if marked else info.filename.encode("cp437", "replace").decode(encoding, "replace"))
+    names = [
+        info.filename
+        if info.flag_bits & 0x800
+        else info.filename.encode("cp437", "replace").decode(encoding, "replace")
+        for info in infos
+    ]
     return [name.replace("\\", "/") for name in names]
 
 
-def zip_opener(file: File, info: zipfile.ZipInfo) -> Callable[[], IO[bytes]]:
-    return lambda: open_zip(file).open(info)
-
-
 def tar_members(file: File) -> list[File]:
-    infos = [info for info in open_tar(file).getmembers() if info.isreg() and not info.issparse()]
-    return [member(file, tar_name(info), tar_opener(file, info), info.size) for info in infos]
+    """The files in a .tar. Raises an error of DAMAGE when it is damaged."""
+    return [
+        member(file, tar_name(info), lambda info=info: open_tar(file).extractfile(info), info.size)
+        for info in open_tar(file).getmembers()
+        if info.isreg() and not info.issparse()
+    ]
 
 
 def tar_name(info: tarfile.TarInfo) -> str:
@@ -221,10 +219,6 @@ def tar_name(info: tarfile.TarInfo) -> str:
         return raw.decode(detect_encoding(raw), "replace")
     except NotText:
         return raw.decode("utf-8", "replace")
-
-
-def tar_opener(file: File, info: tarfile.TarInfo) -> Callable[[], IO[bytes]]:
-    return lambda: open_tar(file).extractfile(info)
 
 
 def member(archive: File, name: str, opener: Callable[[], IO[bytes]], packed_size: int) -> File:

@@ -12,6 +12,7 @@ GB18030 stands for GBK and GB 2312 too, and cp950, which is Windows' Big5, for t
 import codecs
 import re
 from collections import Counter
+from contextlib import suppress
 
 from configurator import UserError
 from text import frequencies
@@ -70,6 +71,11 @@ def counted(n: int, noun: str) -> str:
     return f"{n:,} {noun}" + ("" if n == 1 else "s")
 
 
+def noted(notes: dict[str, int]) -> list[str]:
+    """Of notes and what each counts, those that count anything."""
+    return [note for note, n in notes.items() if n]
+
+
 def superset(name: str) -> str:
     """The encoding in which files that name another are written: gb18030 for gb2312. Raises LookupError."""
     name = codecs.lookup(name).name
@@ -78,12 +84,10 @@ def superset(name: str) -> str:
 
 def check_encoding(name: str) -> None:
     """Raises UserError when Python has no text encoding of this name."""
-    try:
-        is_text = isinstance(codecs.getincrementaldecoder(name)().decode(b""), str)  # "hex" gives bytes
-    except (LookupError, ValueError, TypeError):
-        is_text = False
-    if not is_text:
-        raise UserError(f"--encoding={name}: there is no such encoding; try utf-8, gb18030 or big5")
+    with suppress(LookupError, ValueError, TypeError):
+        if isinstance(codecs.getincrementaldecoder(name)().decode(b""), str):  # "hex" gives bytes
+            return
+    raise UserError(f"--encoding={name}: there is no such encoding; try utf-8, gb18030 or big5")
 
 
 # -- detection --------------------------------------------------------------------------------------------------------
@@ -204,11 +208,10 @@ class Decoder:
     that is cut.
     """
 
-    MARKED = {"utf-8": "utf-8-sig"}  # so that a byte order mark is left out where "utf-8" is asked for
-
     def __init__(self, encoding: str, errors: str = "strict"):
         self.encoding, self.errors = encoding, errors
-        self.decoder = codecs.getincrementaldecoder(self.MARKED.get(encoding, encoding))("repair")
+        name = "utf-8-sig" if encoding == "utf-8" else encoding  # which leaves a byte order mark out, too
+        self.decoder = codecs.getincrementaldecoder(name)("repair")
         self.offset = self.lines = 0  # bytes and line breaks of earlier chunks
         self.replaced = self.zeros = self.euros = 0
         self.final = self.cut = self.ended = False  # ended: the last chunk ended in zeros
@@ -250,10 +253,8 @@ class Decoder:
             self.cut = True
             return "", len(data)
         if self.encoding == "cp950":
-            try:
+            with suppress(UnicodeDecodeError):
                 return data[start : start + 2].decode("big5hkscs"), min(start + 2, len(data))
-            except UnicodeDecodeError:
-                pass
         if self.errors == "replace":
             self.replaced += error.end - start
             return "\ufffd", error.end
@@ -270,13 +271,11 @@ class Decoder:
 
     def notes(self) -> list[str]:
         """Sentences on what was repaired and replaced. Complete after the final chunk."""
-        notes = []
-        if self.replaced:
-            notes.append(f"not {self.encoding}, and replaced by U+FFFD: {counted(self.replaced, 'byte')}")
-        if self.zeros:
-            notes.append(f"left out: {counted(self.zeros, 'zero byte')}")
-        if self.euros:
-            notes.append(f"read as €, as Windows does: {counted(self.euros, 'byte')} 0x80")
-        if self.cut:
-            notes.append("its last character was cut, and left out")
-        return notes
+        return noted(
+            {
+                f"not {self.encoding}, and replaced by U+FFFD: {counted(self.replaced, 'byte')}": self.replaced,
+                f"left out: {counted(self.zeros, 'zero byte')}": self.zeros,
+                f"read as €, as Windows does: {counted(self.euros, 'byte')} 0x80": self.euros,
+                "its last character was cut, and left out": self.cut,
+            }
+        )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 from text.containers import DAMAGE, File, Unreadable, open_zip
-from text.encodings import Decoder, counted, detect_encoding, superset
+from text.encodings import Decoder, counted, detect_encoding, noted, superset
 from text.markup import MAX_TITLE, Page, local_name, parse_xml, read_html
 from text.natural import natural_key
 
@@ -80,19 +80,15 @@ class Entry:
 
 @dataclass
 class Book:
-    """An opened EPUB."""
-
     file: File
-    read: Callable[[str], bytes]  # a member of the archive
+    open_member: Callable[[str], Iterator[bytes]]  # gives a file of the archive in chunks
     decoder: MarkupDecoder  # for its pages
-    titles: set[str]  # filled while blocks() is read
     notes: list[str]
-    metadata: MarkupDecoder = field(default_factory=MarkupDecoder)
+    titles: set[str] = field(default_factory=set)  # filled while blocks() is read
 
     def blocks(self) -> Iterator[str]:
         """The text, page by page."""
-        self.archive = open_zip(self.file)
-        self.names = {normal_path(name): name for name in self.archive.namelist()}
+        self.names = {normal_path(name): name for name in open_zip(self.file).namelist()}
         self.missing, self.pictures, self.damaged, self.contents_pages, self.navigation = [], 0, [], 0, 0
         spine, entries = self.package()
         empty = True
@@ -109,6 +105,9 @@ class Book:
             )
         self.write_notes(spine)
 
+    def read(self, name: str, decoder: MarkupDecoder) -> str:
+        return decoder.decode(b"".join(self.open_member(name)))
+
     # -- which pages -------------------------------------------------------------------------------------------------
 
     def package(self) -> tuple[list[str], list[Entry]]:
@@ -117,7 +116,7 @@ class Book:
         if not package:
             self.notes.append("it has no list of its pages, so they were read in the order of their names")
             return self.pages_by_name(), []
-        root = parse_xml(self.metadata.decode(self.read(self.names[package])))
+        root = parse_xml(self.read(self.names[package], MarkupDecoder()))
         base = posixpath.dirname(package)
         items = {e.get("id"): e for e in root.iter() if local_name(e) == "item"}
         paths = {name: resolve(base, e.get("href") or "") for name, e in items.items()}
@@ -138,17 +137,16 @@ class Book:
     def package_path(self) -> str:
         """The path of the .opf, from container.xml, or else the first that there is; "" when there is none."""
         try:
-            root = parse_xml(self.metadata.decode(self.read(self.names["meta-inf/container.xml"])))
-            found = [resolve("", e.get("full-path") or "") for e in root.iter() if local_name(e) == "rootfile"]
+            root = parse_xml(self.read(self.names["meta-inf/container.xml"], MarkupDecoder()))
+            paths = [resolve("", e.get("full-path") or "") for e in root.iter() if local_name(e) == "rootfile"]
         except DAMAGE:
-            found = []
-        found = [path for path in found if path in self.names]
-        if found:
-            return found[0]
-        found = sorted((name for name in self.names if name.endswith(".opf")), key=natural_key)
-        if found:
-            self.notes.append(f"META-INF/container.xml is missing or wrong, so {found[0]} was taken")
-        return found[0] if found else ""
+            paths = []
+        found = next((path for path in paths if path in self.names), "")
+        if not found:
+            found = min((name for name in self.names if name.endswith(".opf")), key=natural_key, default="")
+            if found:
+                self.notes.append(f"META-INF/container.xml is missing or wrong, so {found} was taken")
+        return found
 
     def pages_by_name(self) -> list[str]:
         names = [name for name in self.names if name.endswith(PAGES)]
@@ -165,7 +163,7 @@ class Book:
         """The entries of the first table of contents that has any."""
         for path in contents:
             try:
-                root = parse_xml(self.metadata.decode(self.read(self.names[path])))
+                root = parse_xml(self.read(self.names[path], MarkupDecoder()))
             except DAMAGE:
                 continue
             entries = [Entry(label, *target(path, href)) for label, href in links(root) if label]
@@ -182,8 +180,7 @@ class Book:
             self.missing.append(path)
             return None
         try:
-            data = self.read(name)
-            source = self.decoder.decode(data)
+            source = self.read(name, self.decoder)
         except Unreadable:
             raise
         except DAMAGE as error:
@@ -226,25 +223,21 @@ class Book:
         return not is_name and len(entry.label) <= MAX_TITLE and len(page.text) > 2 * len(entry.label)
 
     def write_notes(self, spine: list[str]) -> None:
-        if self.missing:
-            self.notes.append(f"missing: {counted(len(self.missing), 'page')}: {some(self.missing)}")
-        if self.damaged:
-            self.notes.append(f"damaged: {counted(len(self.damaged), 'page')}: {some(self.damaged)}")
-        if self.decoder.replaced:
-            self.notes.append(
-                f"not of its page's encoding, and replaced by U+FFFD: {counted(self.decoder.replaced, 'byte')}"
-            )
-        if self.navigation:
-            self.notes.append(f"left out: {counted(self.navigation, 'line')} of links")
-        if self.pictures:
-            self.notes.append(f"alone on its page, and not read: {counted(self.pictures, 'picture')}")
-        if self.contents_pages:
-            self.notes.append(f"left out: {counted(self.contents_pages, 'page')} with a table of contents")
-        read = set(spine)
+        read, replaced = set(spine), self.decoder.replaced
         others = [name for path, name in self.names.items() if path.endswith(PAGES) and path not in read]
         others = [name for name in others if not re.search(r"(?i)(^|/)(nav|toc|cover|titlepage)\w*\.x?html?$", name)]
-        if others:
-            self.notes.append(f"not in its reading order, and not read: {counted(len(others), 'page')}: {some(others)}")
+        unread = f"not in its reading order, and not read: {counted(len(others), 'page')}: {some(others)}"
+        self.notes += noted(
+            {
+                f"missing: {counted(len(self.missing), 'page')}: {some(self.missing)}": len(self.missing),
+                f"damaged: {counted(len(self.damaged), 'page')}: {some(self.damaged)}": len(self.damaged),
+                f"not of its page's encoding, and replaced by U+FFFD: {counted(replaced, 'byte')}": replaced,
+                f"left out: {counted(self.navigation, 'line')} of links": self.navigation,
+                f"alone on its page, and not read: {counted(self.pictures, 'picture')}": self.pictures,
+                f"left out: {counted(self.contents_pages, 'page')} with a table of contents": self.contents_pages,
+                unread: len(others),
+            }
+        )
 
 
 def some(names: list[str]) -> str:

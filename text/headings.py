@@ -238,24 +238,13 @@ def ends_as_prose(text: str) -> bool:
 def candidates(block: str, heading: re.Pattern | None = None) -> Iterator[tuple[int, int]]:
     """Where the lines are, in a block of whole lines, that may be headings: (start, end without the line break)."""
     text = "\n" + block
-    starts = set()
     if heading:
-        starts = {start for start, line in numbered_lines(text) if heading.search(line)}
+        starts = {match.start() for match in re.finditer("\n(.*)", text) if heading.search(match[1])}
     else:
-        for match in WITH_ORDINAL.finditer(text):
-            start = text.rfind("\n", max(0, match.start() - 30), match.start())
-            if start >= 0:
-                starts.add(start)
-        starts.update(match.start() for match in WITH_START.finditer(text))
+        ordinals = [match.start() for match in WITH_ORDINAL.finditer(text)]
+        starts = {text.rfind("\n", max(0, at - 30), at) for at in ordinals} - {-1}
+        starts |= {match.start() for match in WITH_START.finditer(text)}
     for start in sorted(starts):
         end = text.find("\n", start + 1, start + 2 + (10**4 if heading else MAX_LINE))
         if end > 0:
             yield start, end - 1
-
-
-def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Each line with the place of the line break before it."""
-    start = 0
-    for line in text.split("\n")[1:]:
-        yield start, line
-        start += len(line) + 1

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from text.containers import printable
-from text.encodings import counted
+from text.encodings import counted, noted
 
 TEXT_FIELDS = "text content body chapter_content chapterContent paragraphs 正文 内容 內容 章节内容".split()
 TITLE_FIELDS = (
@@ -53,22 +53,19 @@ class JsonTexts:
             self.repeated += bool(title)
             return text, ""
         begins = "".join(text[:300].split()).startswith("".join(title.split()))
-        return (text, text.strip().split("\n")[0].strip() if begins else "") if begins else (f"{title}\n{text}", title)
+        return (text, text.strip().split("\n")[0].strip()) if begins else (f"{title}\n{text}", title)
 
     def notes(self) -> list[str]:
-        notes = []
-        if set(self.read) - {"text"}:
-            notes.append(
-                "the text was taken from the fields " + ", ".join(f'"{printable(name)}"' for name in self.read)
-            )
-        if self.unread:
-            names = ", ".join(f'"{printable(name)}"'[:40] for name, _ in self.unread.most_common(5))
-            notes.append(f"not read: {counted(len(self.unread), 'other field')}: {names}")
-        if self.repeated:
-            notes.append(f"left out: {counted(self.repeated, 'title')} that the item before has, too")
-        if self.empty:
-            notes.append(f"left out: {counted(self.empty, 'empty item')}")
-        return notes
+        fields = ", ".join(f'"{printable(name)}"' for name in self.read)
+        others = ", ".join(f'"{printable(name)}"'[:40] for name, _ in self.unread.most_common(5))
+        return noted(
+            {
+                f"the text was taken from the fields {fields}": len(set(self.read) - {"text"}),
+                f"not read: {counted(len(self.unread), 'other field')}: {others}": len(self.unread),
+                f"left out: {counted(self.repeated, 'title')} that the item before has, too": self.repeated,
+                f"left out: {counted(self.empty, 'empty item')}": self.empty,
+            }
+        )
 
 
 def text_field(item: dict) -> str:
@@ -183,9 +180,8 @@ def separator(line: str) -> str:
     return max("\t,;", key=line.count)
 
 
-def table_rows(lines: Iterable[str]) -> Iterator[dict]:
+def table_rows(lines: Iterator[str]) -> Iterator[dict]:
     """The rows of a .csv or .tsv as objects. Raises ValueError."""
-    lines = iter(lines)
     first = next(lines, "")
     csv.field_size_limit(2**31 - 1)
     try:

@@ -1,9 +1,11 @@
 """What kind of file a file is: by its first bytes, and by its name only where they do not say it."""
 
 import re
+from contextlib import suppress
 
 from text.containers import DAMAGE, File, damage, open_zip
 from text.encodings import NotText, detect_encoding
+from text.json_texts import TEXT_FIELDS, table_names
 
 MAGIC = [  # how files begin: (offset, bytes, kind)
     (0, b"PK\x03\x04", ".zip"),
@@ -115,8 +117,6 @@ def kind_of(file: File) -> str:
 
 def has_text_column(head: bytes) -> bool:
     """Does the first line of a table name a column with the text?"""
-    from text.json_texts import TEXT_FIELDS, table_names
-
     try:
         first = head.decode(detect_encoding(head), "replace").partition("\n")[0]
     except NotText:
@@ -135,7 +135,7 @@ def kind_of_zip(file: File) -> str:
         names = set(open_zip(file).namelist())
     except DAMAGE as error:
         raise damage(file.name, error) from None
-    mimetype = beginning_of(file, "mimetype") if "mimetype" in names else b""
+    mimetype = beginning_of(file, "mimetype")  # empty when there is none
     if b"opendocument" in mimetype:
         return ".odt" if b"opendocument.text" in mimetype else ".ods"
     if any(name.lower() == "meta-inf/container.xml" or name.lower().endswith(".opf") for name in names):
@@ -154,11 +154,9 @@ def kind_of_zip(file: File) -> str:
 
 def beginning_of(file: File, name: str) -> bytes:
     """The first bytes of a member of a .zip."""
-    try:
-        with open_zip(file).open(name) as member:
-            return member.read(100)
-    except DAMAGE:
-        return b""
+    with suppress(*DAMAGE), open_zip(file).open(name) as member:
+        return member.read(100)
+    return b""
 
 
 def is_text(file: File) -> bool:

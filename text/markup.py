@@ -39,13 +39,8 @@ class Page:
         return "\n".join(self.lines)
 
 
-def html_to_text(page: str) -> str:
-    """The text of a page, a line for each block element, without scripts, styles and ruby readings."""
-    return read_html(page).text
-
-
 def read_html(source: str) -> Page:
-    """The page of HTML or XHTML, as lxml's HTML parser takes it."""
+    """HTML or XHTML, as lxml's parser takes it: a line for each block element, without scripts and ruby readings."""
     source = re.sub(r"<!DOCTYPE[^>\[]*(\[.*?\]\s*)?>", "", source, count=1, flags=re.DOTALL | re.IGNORECASE)
     source = re.sub(r"<!\[CDATA\[(.*?)\]\]>", lambda match: html.escape(match[1]), source, flags=re.DOTALL)
     source = re.sub(
@@ -61,11 +56,6 @@ def read_html(source: str) -> Page:
         if len("".join(plain.split())) > 2 * shown + 1000:  # most of it is in a hidden element that does not end
             return Page(lines=[line for line in map(str.strip, plain.split("\n")) if line], damaged=True)
     return page
-
-
-def plain_page(source: str) -> Page:
-    """A page without any tags."""
-    return Page(lines=source.split("\n"))
 
 
 def without_tags(source: str) -> str:

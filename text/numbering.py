@@ -1,6 +1,6 @@
 """Which lines of a form are headings: those whose numbers count up through the book, with text between them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from text.headings import CHAPTER_UNITS, VOLUME_UNITS, Line, ends_as_prose, is_never, is_prose
@@ -11,6 +11,11 @@ MIN_REGULARITY = 0.6  # the share of steps to the next number
 # what a step from one number to another costs; a line that is a heading for certain, or may be one, brings 1 or less
 GAP_COST, DOUBLE_COST, RESTART_COST, JUMP_COST = 0.6, 0.9, 2.0, 4.0
 MAX_GAP = 5
+KNOWN_FORMS = [  # which chapters and volumes usually have
+    *(f"第N{unit}" for unit in CHAPTER_UNITS + VOLUME_UNITS),
+    *(f"{unit}N" for unit in "卷章回部"),
+    *("Chapter N", "Volume N", "Part N", "Book N"),
+]
 
 
 @dataclass
@@ -39,9 +44,9 @@ class Count:
                 self.doubled.append(a)
         self.regularity = regular / max(1, len(self.lines) - 1)
 
-    def only(self, is_wanted: Callable[[Line], bool]) -> "Count":
-        """Those of the lines that are wanted."""
-        pairs = [(line, body) for line, body in zip(self.lines, self.bodies) if is_wanted(line)]
+    def only(self, starts: set[int]) -> "Count":
+        """Those of the lines that start at some places."""
+        pairs = [(line, body) for line, body in zip(self.lines, self.bodies) if line.start in starts]
         return Count(self.form, [line for line, _ in pairs], [body for _, body in pairs])
 
     @property
@@ -52,16 +57,6 @@ class Count:
     @property
     def is_of_volumes(self) -> bool:
         return any(unit in self.form for unit in VOLUME_UNITS) or self.form in ("Volume N", "Vol N", "Book N", "Part N")
-
-    @property
-    def is_known(self) -> bool:
-        """Is it a form that chapters or volumes usually have?"""
-        return is_known(self.form)
-
-
-def is_known(form: str) -> bool:
-    known = [f"第N{unit}" for unit in CHAPTER_UNITS + VOLUME_UNITS] + [f"{unit}N" for unit in "卷章回部"]
-    return form in (*known, "Chapter N", "Volume N", "Part N", "Book N")
 
 
 def count_up(form: str, lines: Sequence[Line], end: int) -> Count:
@@ -148,9 +143,9 @@ def best_chain(values: list[int], weights: list[float], certain: list[bool]) -> 
 
 def choose(counts: list[Count], size: int) -> list[Count]:
     """The forms of a book's headings, the one with the most chapters first. size: of the book, in bytes."""
-    known = [count for count in counts if count.is_known and is_plausible(count)]
+    known = [count for count in counts if count.form in KNOWN_FORMS and is_plausible(count)]
     main = max(known, key=lambda count: (spread(count), not count.is_of_volumes, len(count.lines)), default=None)
-    others = [count for count in counts if not count.is_known and explains(count, size)]
+    others = [count for count in counts if count.form not in KNOWN_FORMS and explains(count, size)]
     best = max(others, key=lambda count: spread(count) * count.regularity, default=None)
     if best and spread(best) > 3 * (spread(main) if main else 0):
         main = best

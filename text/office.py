@@ -1,8 +1,10 @@
 """Word processors' documents -> text: .docx (ECMA-376), .odt (OASIS), and FictionBook .fb2."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 from lxml import etree
 
@@ -14,7 +16,7 @@ from text.markup import MAX_TITLE, Page, local_name, parse_xml, read_html
 class Format:
     """The elements of a document, by their names without namespace."""
 
-    texts: frozenset[str] | None  # those that hold text; None: all do
+    texts: frozenset[str]  # those that hold text; none: all do
     paragraphs: frozenset[str]
     marks: dict[str, str]  # elements that stand for a character
     skipped: frozenset[str]  # those whose content is left out
@@ -35,7 +37,7 @@ DOCX = Format(
     },
 )
 ODT = Format(
-    texts=None,
+    texts=frozenset(),
     paragraphs=frozenset(("p", "h")),
     marks={"tab": "\t", "line-break": "\n", "s": " "},
     skipped=frozenset(("annotation", "tracked-changes", "ruby-text", "note", "table-of-content", "automatic-styles")),
@@ -45,27 +47,24 @@ ODT = Format(
 
 @dataclass
 class Reader:
-    """A parser target of lxml: gathers the finished lines and the titles among them."""
+    """A parser target of lxml: gathers the finished lines, and the titles among them."""
 
     format: Format
     is_title: Callable[[str, dict], bool]  # of an element that may say so: w:pStyle, w:outlineLvl, text:h
+    titles: set[str]  # to which the titles are added
     contents: frozenset[str] = frozenset()  # the styles of a table of contents, whose lines are left out
     lines: list[str] = field(default_factory=list)
-    titles: set[str] = field(default_factory=set)
-    counts: dict[str, int] = field(default_factory=dict)
+    counts: Counter = field(default_factory=Counter)  # of what is not read, by kind
     stack: list[list[str]] = field(default_factory=list)  # the parts of the open paragraphs: one may be inside another
     in_title: list[bool] = field(default_factory=list)
     depth: int = 0  # how many skipped elements are open
     in_text: int = 0  # how many elements that hold text
     in_contents: bool = False
 
-    def count(self, kind: str) -> None:
-        self.counts[kind] = self.counts.get(kind, 0) + 1
-
     def start(self, tag: str, attributes: dict) -> None:
-        name = tag.rpartition("}")[2]
+        name = local(tag)
         if not self.depth and name in self.format.notes:
-            self.count(self.format.notes[name])
+            self.counts[self.format.notes[name]] += 1
         self.depth += name in self.format.skipped
         if self.depth:
             return
@@ -74,19 +73,19 @@ class Reader:
             self.in_title.append(name == "h" and self.is_title(name, attributes))
         elif name in ("pStyle", "outlineLvl") and self.in_title:
             self.in_title[-1] |= self.is_title(name, attributes)
-            if value_of(attributes) in self.contents:
-                self.count("contents line")
+            if attribute(attributes, "val") in self.contents:
+                self.counts["contents line"] += 1
                 self.in_contents = True
         elif name in self.format.marks and self.stack:
             self.stack[-1].append(self.format.marks[name] * number(attributes))
-        self.in_text += self.format.texts is not None and name in self.format.texts
+        self.in_text += name in self.format.texts
 
     def end(self, tag: str) -> None:
-        name = tag.rpartition("}")[2]
+        name = local(tag)
         if self.depth:
             self.depth -= name in self.format.skipped
             return
-        self.in_text -= self.format.texts is not None and name in self.format.texts
+        self.in_text -= name in self.format.texts
         if name in self.format.paragraphs and self.stack:
             text, is_title = "".join(self.stack.pop()), self.in_title.pop()
             text = "" if self.in_contents else text.replace("\n", " ") if is_title else text
@@ -96,7 +95,7 @@ class Reader:
                 self.titles.add(text.strip())
 
     def data(self, text: str) -> None:
-        if self.stack and not self.depth and (self.in_text or self.format.texts is None):
+        if self.stack and not self.depth and (self.in_text or not self.format.texts):
             self.stack[-1].append(text if self.in_text else re.sub(r"[ \t\r\n]+", " ", text))
 
     def close(self) -> None:
@@ -105,12 +104,13 @@ class Reader:
 
 def number(attributes: dict) -> int:
     """How many characters an element stands for: <text:s text:c="2"/>."""
-    count = next((value for key, value in attributes.items() if local(key) == "c"), "1")
+    count = attribute(attributes, "c", "1")
     return min(int(count), 100) if re.fullmatch("[0-9]{1,3}", count) else 1
 
 
-def value_of(attributes: dict) -> str:
-    return next((value for key, value in attributes.items() if local(key) == "val"), "")
+def attribute(attributes: dict, name: str, default: str = "") -> str:
+    """The value of an attribute, whatever its namespace."""
+    return next((value for key, value in attributes.items() if local(key) == name), default)
 
 
 def local(name: str) -> str:
@@ -129,10 +129,10 @@ def read_docx(open_member: Callable[[str], Iterator[bytes]], titles: set[str], n
     headings, contents = read_styles(styles.decode("utf-8", "replace"))
 
     def is_title(name: str, attributes: dict) -> bool:
-        value = value_of(attributes)
+        value = attribute(attributes, "val")
         return value in headings if name == "pStyle" else value in ("0", "1", "2")
 
-    yield from read_xml(open_member("word/document.xml"), Reader(DOCX, is_title, contents), titles, notes)
+    yield from read_xml(open_member("word/document.xml"), Reader(DOCX, is_title, titles, contents), notes)
 
 
 def read_styles(source: str) -> tuple[set[str], frozenset[str]]:
@@ -154,30 +154,25 @@ def read_styles(source: str) -> tuple[set[str], frozenset[str]]:
 
 
 def read_odt(open_member: Callable[[str], Iterator[bytes]], titles: set[str], notes: list[str]) -> Iterator[str]:
-    """The paragraphs of content.xml."""
-
-    def is_title(name: str, attributes: dict) -> bool:
-        return next((value for key, value in attributes.items() if local(key) == "outline-level"), "1") in "123"
-
-    yield from read_xml(open_member("content.xml"), Reader(ODT, is_title), titles, notes)
+    """The paragraphs of content.xml. Headings are those of the first three levels."""
+    reader = Reader(ODT, lambda _, attributes: attribute(attributes, "outline-level", "1") in "123", titles)
+    yield from read_xml(open_member("content.xml"), reader, notes)
 
 
-def read_xml(chunks: Iterable[bytes], reader: Reader, titles: set[str], notes: list[str]) -> Iterator[str]:
+def read_xml(chunks: Iterable[bytes], reader: Reader, notes: list[str]) -> Iterator[str]:
     """The lines that a reader finds, in blocks. Raises ValueError for XML that declares entities."""
     parser = etree.XMLParser(target=reader, recover=True, resolve_entities=False, no_network=True, load_dtd=False)
-    first = True
-    for chunk in chunks:
-        if first and b"<!ENTITY" in chunk.replace(b"\0", b""):
-            raise ValueError("its XML declares entities")
-        parser.feed(chunk.lstrip() if first else chunk)
-        first = False
-        titles |= reader.titles
+    chunks = iter(chunks)
+    first = next(chunks, b"")
+    if not first:
+        raise ValueError("it is empty")
+    if b"<!ENTITY" in first.replace(b"\0", b""):
+        raise ValueError("its XML declares entities")
+    for chunk in chain([first.lstrip()], chunks):
+        parser.feed(chunk)
         lines, reader.lines = reader.lines, []
         yield "".join(line + "\n" for line in lines)
-    if first:
-        raise ValueError("it is empty")
     parser.close()
-    titles |= reader.titles
     yield "".join(line + "\n" for line in reader.lines)
     if reader.counts:
         counts = ", ".join(counted(n, kind) for kind, n in reader.counts.items())

@@ -11,14 +11,23 @@ from text.frequencies import COMMON, FREQUENT
 from text.wrapping import wrap_width
 
 SAMPLE = 40  # chapters, from the whole book, in which lines are looked at
-PRIVATE = ((0xE000, 0xF900), (0xF0000, 0x10FFFE))
-PRIVATE_CHARACTER = "[\ue000-\uf8ff\U000f0000-\U0010fffd]"
-LOOK_ALIKES = ((0x2E80, 0x2FE0), (0xF900, 0xFA0E))  # radicals, and characters that Unicode has twice
-LOOK_ALIKE = "[\u2e80-\u2fdf\uf900-\ufa0d]"
+STRANGE = (  # ranges of characters, what they are, and why they are there
+    (
+        ((0xE000, 0xF900), (0xF0000, 0x10FFFE)),
+        "are private-use characters",
+        "the site shows its commonest characters in a font of its own, and without that font they are lost. Get the"
+        " text from another place",
+    ),
+    (
+        ((0x2E80, 0x2FE0), (0xF900, 0xFA0E)),  # radicals, and characters that Unicode has twice
+        "only look like common characters",
+        "programs that read .pdf write such radicals. Get the text from another place, or normalize it (NFKC)",
+    ),
+)
 HAN = ((0x3400, 0x4DC0), (0x4E00, 0xA000), (0xF900, 0xFB00), (0x20000, 0x32000))
 LATIN_1 = (0xA1, 0x100)
 
-MIN_PRIVATE = 5e-5  # a few private-use characters are rare characters that an old font had there
+MIN_STRANGE = 5e-5  # a few private-use characters are rare characters that an old font had there
 MIN_HAN = 0.6  # of the letters; Chinese prose with Latin names has more
 MIN_COMMON = 0.35  # of the Chinese characters; 0.6 and more in novels of all kinds
 MAX_SPACES = 0.1  # of the characters
@@ -36,8 +45,7 @@ ESCAPES = {
 def warnings(book: BookFile) -> list[str]:
     """What is doubtful in a book: each a sentence with the share and an example."""
     checks = (
-        private_use,
-        radicals,
+        strange_characters,
         lost_characters,
         stand_ins,
         mojibake_words,
@@ -54,23 +62,12 @@ def warnings(book: BookFile) -> list[str]:
     return [warning for check in checks for warning in check(book)]
 
 
-def private_use(book: BookFile) -> Iterator[str]:
-    n = in_ranges(book.counts, *PRIVATE)
-    if n >= max(5, MIN_PRIVATE * book.characters):
-        yield (
-            f"{share(n, book)} are private-use characters, as in {example(book, PRIVATE_CHARACTER)}:"
-            " the site shows its commonest characters in a font of its own, and without that font they are lost."
-            " Get the text from another place"
-        )
-
-
-def radicals(book: BookFile) -> Iterator[str]:
-    n = in_ranges(book.counts, *LOOK_ALIKES)
-    if n >= max(5, MIN_PRIVATE * book.characters):
-        yield (
-            f"{share(n, book)} only look like common characters, as in {example(book, LOOK_ALIKE)}: programs that read"
-            " .pdf write such radicals. Get the text from another place, or normalize it (NFKC)"
-        )
+def strange_characters(book: BookFile) -> Iterator[str]:
+    for ranges, what, reason in STRANGE:
+        n = in_ranges(book.counts, *ranges)
+        if n >= max(5, MIN_STRANGE * book.characters):
+            pattern = "[" + "".join(f"{chr(start)}-{chr(end - 1)}" for start, end in ranges) + "]"
+            yield f"{share(n, book)} {what}, as in {example(book, pattern)}: {reason}"
 
 
 def lost_characters(book: BookFile) -> Iterator[str]:
@@ -117,7 +114,7 @@ def wrong_encoding(book: BookFile) -> Iterator[str]:
 
 def not_chinese(book: BookFile) -> Iterator[str]:
     han, letters = in_ranges(book.counts, *HAN), letter_count(book)
-    common = int(book.counts[[ord(c) for c in COMMON | FREQUENT if is_han(ord(c))]].sum())
+    common = int(book.counts[[ord(c) for c in COMMON | FREQUENT if c.isalpha()]].sum())
     if han < MIN_HAN * letters:
         yield (
             f"only {han / max(1, letters):.0%} of the letters are Chinese, as in {first_line(book)}:"
@@ -182,7 +179,7 @@ def addresses(book: BookFile) -> Iterator[str]:
 def repeated_lines(book: BookFile) -> Iterator[str]:
     """Lines that a site puts into every chapter."""
     chapters = list(texts(book, SAMPLE))
-    counts = Counter(line for text in chapters for line in set(text.split("\n")[1:]) if 4 <= len(line) <= 100)
+    counts = Counter(line for text in chapters for line in dict.fromkeys(text.split("\n")[1:]) if 4 <= len(line) <= 100)
     for line, n in counts.most_common(3):
         if any(n >= max(least, part * len(chapters)) for least, part in REPEATS):
             pattern = re.escape(line).replace("'", ".")
@@ -197,13 +194,8 @@ def in_ranges(counts: np.ndarray, *ranges: tuple[int, int]) -> int:
     return int(sum(counts[start:end].sum() for start, end in ranges))
 
 
-def is_han(code: int) -> bool:
-    return any(start <= code < end for start, end in HAN)
-
-
 def letter_count(book: BookFile) -> int:
-    counts = book.counts
-    return int(sum(counts[code] for code in np.flatnonzero(counts).tolist() if chr(code).isalpha()))
+    return int(sum(book.counts[code] for code in np.flatnonzero(book.counts).tolist() if chr(code).isalpha()))
 
 
 def utf8_as_gbk() -> list[int]:
@@ -219,8 +211,7 @@ def utf8_as_gbk() -> list[int]:
 def texts(book: BookFile, at_most: int = 0) -> Iterator[str]:
     """The chapters, or so many of them from the whole book."""
     step = max(1, len(book.chapters) // at_most) if at_most else 1
-    for i in range(0, len(book.chapters), step):
-        yield book.read(i)
+    return map(book.read, range(0, len(book.chapters), step))
 
 
 def sample_lines(book: BookFile) -> list[str]:

@@ -97,14 +97,12 @@ class Finder:
     def named(self, name: str) -> list[Source]:
         """The sources that a name on the command line stands for."""
         path = Path(name)
-        try:
-            is_folder, is_there = path.is_dir(), path.exists()
-        except (OSError, ValueError):
-            is_folder = is_there = False
-        if is_folder:
+        if os.path.isdir(path):
             sources = self.several(files_in(path, self.skipped))
-        elif is_there:
-            sources = self.file(path)
+        elif os.path.isfile(path):
+            sources = self.sources(file_on_disk(path), named=True)
+        elif os.path.exists(path):
+            raise UserError(f"{path} is not a file")
         else:
             sources = self.several(self.matching(name))
         if not sources:
@@ -145,12 +143,6 @@ class Finder:
             self.skipped[(file.ending or "no ending") + (f" ({error.reason})" if error.reason else "")] += 1
             return []
 
-    def file(self, path: Path) -> list[Source]:
-        """The sources in a file that is named. Raises UserError when it cannot be read."""
-        if not path.is_file():
-            raise UserError(f"{path} is not a file")
-        return self.sources(file_on_disk(path), named=True)
-
     def sources(self, file: File, named: bool) -> list[Source]:
         """The sources in a file. named: the user named it, so it is read whatever its ending, or refused.
 
@@ -168,8 +160,6 @@ class Finder:
                 check_book(file)
             if kind == "" and (named or (file.ending == "" and kinds.is_text(file))):
                 kind = ".txt"
-        except UserError:
-            raise
         except DAMAGE as error:
             raise containers.damage(file.name, error) from None
         if kind in READERS:
@@ -183,9 +173,9 @@ class Finder:
     def in_archive(self, file: File, kind: str) -> list[Source]:
         if file.archives >= MAX_ARCHIVES:
             raise Unreadable(f"{file.name} is an archive in an archive in an archive: unpack it", "nested too deeply")
-        sources = []
-        start = len(file.name) + 1  # of the path inside the archive
-        for member in sorted(containers.members(file, kind), key=lambda member: natural_key(member.name[start:])):
+        members = containers.zip_members(file) if kind == ".zip" else containers.tar_members(file)
+        sources, start = [], len(file.name) + 1  # of the path inside the archive
+        for member in sorted(members, key=lambda member: natural_key(member.name[start:])):
             parts = member.name[start:].split("/")
             if any(map(is_hidden, parts)) or parts[-1] in FILES:
                 continue

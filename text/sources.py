@@ -1,23 +1,18 @@
 """
 A file with text: its documents, each in blocks, and notes on what was left out, replaced or guessed.
 
-Parsers are imported where they are used: a .txt needs none of them.
+lxml's parsers are imported where they are used: a .txt needs none of them.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING
 
 from configurator import UserError
-from text import containers
-from text.containers import DAMAGE, File
-from text.encodings import Decoder, NotText, counted, detect_encoding, superset
+from text import json_texts
+from text.containers import DAMAGE, File, damage, open_zip
+from text.encodings import Decoder, NotText, counted, detect_encoding, noted, superset
 from text.tags import MarkupInText
-
-if TYPE_CHECKING:
-    from text.json_texts import JsonTexts
 
 PLAIN = ("", ".txt", ".text")  # endings of plain texts
 CHUNK = 2**22  # bytes decoded at a time
@@ -54,71 +49,40 @@ class Source:
     def documents(self) -> Iterator[Document]:
         """The texts in it. Raises UserError, naming the place, for what cannot be read."""
         self.notes.clear()
-        with self.damage_as_user_error():
-            for document in READERS[self.kind](self):
-                yield Document(self.checked(document.blocks), document.titles)
+        for document in self.checked(READERS[self.kind](self)):
+            yield Document(self.checked(document.blocks), document.titles)
 
-    def checked(self, blocks: Iterator[str]) -> Iterator[str]:
-        """The blocks of a document. Damage may be found only when they are read."""
-        with self.damage_as_user_error():
-            yield from blocks
-
-    @contextmanager
-    def damage_as_user_error(self):
+    def checked(self, items: Iterator) -> Iterator:
+        """The documents, or the blocks of one: damage may be found only when they are read."""
         try:
-            yield
-        except UserError:
-            raise
+            yield from items
         except NotText as error:
             raise UserError(f"{self.name}: {error}") from None
         except DAMAGE as error:
-            raise containers.damage(self.name, error) from None
+            raise damage(self.name, error) from None
 
     # -- bytes -> text -----------------------------------------------------------------------------------------------
 
-    def chunks(self) -> Iterator[bytes]:
-        """The file in chunks of CHUNK bytes. Raises UserError for a decompression bomb."""
-        total = 0
-        with self.file.open() as file:
-            while chunk := file.read(CHUNK):
-                total += len(chunk)
-                if total > self.file.max_size:
-                    raise self.file.too_large()
-                yield chunk
-
     def text(self, declared: str = "") -> Iterator[str]:
         """The file as text, decoded chunk by chunk. Chunks in ASCII wait for those that show what the encoding is."""
-        chunks = self.chunks()
+        wanted = "" if self.wanted == "auto" else superset(self.wanted)
+        chunks = self.file.chunks(self.file.open(), CHUNK)
         first = next(chunks, b"")
-        while not self.wanted_encoding and first.isascii() and len(first) >= CHUNK and b"\0" not in first:
+        while not wanted and first.isascii() and len(first) >= CHUNK and b"\0" not in first:
             yield first.decode("ascii")
             first = next(chunks, b"")
-        self.encoding = self.wanted_encoding or detect_encoding(first, declared)
+        self.encoding = wanted or detect_encoding(first, declared)
         decoder = Decoder(self.encoding, self.errors)
         for chunk in chain((first,), chunks):
             yield decoder.decode(chunk)
         yield decoder.decode(b"", final=True)
         self.notes += decoder.notes()
-        if self.encoding == "cp1252" and not self.wanted_encoding:
+        if self.encoding == "cp1252" and not wanted:
             self.notes.append("it was read as cp1252, a guess; --encoding=... names another")
 
-    @property
-    def wanted_encoding(self) -> str:
-        return "" if self.wanted == "auto" else superset(self.wanted)
-
-    def member(self, path: str) -> bytes:
-        """A file of a .zip."""
-        return b"".join(self.member_chunks(path))
-
     def member_chunks(self, path: str) -> Iterator[bytes]:
-        """A file of a .zip, in chunks. Raises UserError for a bomb."""
-        total = 0
-        with containers.open_zip(self.file).open(path) as file:
-            while chunk := file.read(MEMBER_CHUNK):
-                total += len(chunk)
-                if total > self.file.max_size:
-                    raise self.file.too_large()
-                yield chunk
+        """A file of a .zip, in chunks. Raises KeyError when there is none, UserError for a bomb."""
+        return self.file.chunks(open_zip(self.file).open(path), MEMBER_CHUNK)
 
     # -- kinds of file -----------------------------------------------------------------------------------------------
 
@@ -136,21 +100,38 @@ class Source:
     def read_page(self) -> Iterator[Document]:
         """HTML, Markdown and FictionBook, which are read whole."""
         from text.epub import declared_encoding
-        from text.markup import plain_page, read_html, read_markdown
+        from text.markup import Page, read_html, read_markdown
         from text.office import read_fb2
 
         source = "".join(self.text(declared_encoding(self.file.head())))
-        readers = {".html": read_html if "<" in source else plain_page, ".md": read_markdown, ".fb2": read_fb2}
-        page = readers[self.kind](source)
-        self.notes += ["its markup is damaged: only the tags were taken out"] * page.damaged
-        self.notes += [f"left out: {counted(page.pictures, 'picture')}"] * (page.pictures > 0)
-        self.notes += [f"left out: {counted(page.navigation, 'line')} of links"] * (page.navigation > 0)
+        if self.kind == ".html" and "<" not in source:
+            page = Page(lines=source.split("\n"))  # a plain text
+        else:
+            page = {".html": read_html, ".md": read_markdown, ".fb2": read_fb2}[self.kind](source)
+        self.notes += noted(
+            {
+                "its markup is damaged: only the tags were taken out": page.damaged,
+                f"left out: {counted(page.pictures, 'picture')}": page.pictures,
+                f"left out: {counted(page.navigation, 'line')} of links": page.navigation,
+            }
+        )
         yield Document(iter([page.text + "\n"]), page.titles)
 
-    def read_json(self) -> Iterator[Document]:
-        from text import json_texts
-
+    def read_items(self) -> Iterator[Document]:
+        """JSON, JSON lines and tables, of which each item is a text."""
         reader, markup = json_texts.JsonTexts(), MarkupInText()
+        items = {".json": self.json_items, ".jsonl": self.json_lines, "table": self.table_rows}[self.kind]()
+        for item, where in items:
+            try:
+                text, title = reader.text(item, where)
+            except ValueError as error:
+                raise UserError(f"{self.name}, {error}") from None
+            if text:
+                yield Document(markup.blocks([text]), {title} - {""})
+        self.notes += reader.notes() + markup.notes()
+
+    def json_items(self) -> Iterator[tuple]:
+        """The items, and how a message names their places."""
         try:
             items = json_texts.items_of("".join(self.text()))
         except NotText:
@@ -158,68 +139,45 @@ class Source:
         except ValueError as error:
             raise UserError(f"{self.name}: {error}") from None
         for number, item in enumerate(items, 1):
-            yield from self.json_item(reader, markup, item, f"item {number:,}")
-        self.notes += reader.notes() + markup.notes()
+            yield item, f"item {number:,}"
 
-    def read_jsonl(self) -> Iterator[Document]:
-        from text import json_texts
-
-        reader, markup, found = json_texts.JsonTexts(), MarkupInText(), False
+    def json_lines(self) -> Iterator[tuple]:
+        found = False
         for number, line in enumerate(json_texts.split_lines(self.text()), 1):
             if line.strip():
                 try:
                     item = json_texts.parse_line(line)
                 except ValueError as error:
                     if not found and line.lstrip()[:1] in "[{":  # one JSON text over several lines
-                        yield from self.read_json()
+                        yield from self.json_items()
                         return
                     raise UserError(f"{self.name}, line {number:,}: {error}") from None
                 found = True
                 for inner in json_texts.flattened([item]):
-                    yield from self.json_item(reader, markup, inner, f"line {number:,}")
-        self.notes += reader.notes() + markup.notes()
+                    yield inner, f"line {number:,}"
 
-    def read_table(self) -> Iterator[Document]:
-        from text import json_texts
-
-        reader, markup = json_texts.JsonTexts(), MarkupInText()
+    def table_rows(self) -> Iterator[tuple]:
         for number, item in enumerate(json_texts.table_rows(json_texts.split_lines(self.text())), 1):
             if any(item.values()):
-                yield from self.json_item(reader, markup, item, f"row {number:,}")
-        self.notes += reader.notes() + markup.notes()
-
-    def json_item(self, reader: "JsonTexts", markup: MarkupInText, item, where: str) -> Iterator[Document]:
-        try:
-            text, title = reader.text(item, where)
-        except ValueError as error:
-            raise UserError(f"{self.name}, {error}") from None
-        if text:
-            yield Document(markup.blocks([text]), {title} - {""})
+                yield item, f"row {number:,}"
 
     def read_epub(self) -> Iterator[Document]:
         from text import epub
 
-        decoder, titles = epub.MarkupDecoder(self.wanted), set()
-        book = epub.Book(self.file, self.member, decoder, titles, self.notes)
+        book = epub.Book(self.file, self.member_chunks, epub.MarkupDecoder(self.wanted), self.notes)
 
         def blocks():
-            self.encoding = "utf-8"
             yield from book.blocks()
-            self.encoding = ", ".join(sorted(decoder.encodings)) or "utf-8"
+            self.encoding = ", ".join(sorted(book.decoder.encodings)) or "utf-8"
 
-        yield Document(blocks(), titles)
+        yield Document(blocks(), book.titles)
 
-    def read_docx(self) -> Iterator[Document]:
-        from text.office import read_docx
-
-        self.encoding, titles = "utf-8", set()
-        yield Document(read_docx(self.member_chunks, titles, self.notes), titles)
-
-    def read_odt(self) -> Iterator[Document]:
-        from text.office import read_odt
+    def read_office(self) -> Iterator[Document]:
+        from text.office import read_docx, read_odt
 
         self.encoding, titles = "utf-8", set()
-        yield Document(read_odt(self.member_chunks, titles, self.notes), titles)
+        read = read_docx if self.kind == ".docx" else read_odt
+        yield Document(read(self.member_chunks, titles, self.notes), titles)
 
 
 READERS = {
@@ -227,10 +185,10 @@ READERS = {
     ".md": Source.read_page,
     ".html": Source.read_page,
     ".fb2": Source.read_page,
-    ".json": Source.read_json,
-    ".jsonl": Source.read_jsonl,
-    "table": Source.read_table,
+    ".json": Source.read_items,
+    ".jsonl": Source.read_items,
+    "table": Source.read_items,
     ".epub": Source.read_epub,
-    ".docx": Source.read_docx,
-    ".odt": Source.read_odt,
+    ".docx": Source.read_office,
+    ".odt": Source.read_office,
 }

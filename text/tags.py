@@ -4,7 +4,7 @@ import html
 import re
 from collections.abc import Iterable, Iterator
 
-from text.encodings import counted
+from text.encodings import counted, noted
 
 INLINE = (
     "a abbr acronym b bdo big cite code del dfn em font i img ins kbd mark q rb rp rt ruby s samp small span strike"
@@ -62,11 +62,11 @@ class MarkupInText:
         return self.resolve(text) if entities >= SEVERAL and TAG.search(text) else text  # the tags were escaped
 
     def notes(self) -> list[str]:
-        notes = []
-        if self.tags + self.entities:
-            notes.append(f"taken for what they mean: {counted(self.tags, 'HTML tag')}, {self.entities:,} entities")
-        if self.breaks:
-            notes.append(f"taken for line breaks: {self.breaks:,} times \\n")
-        if self.left:
-            notes.append(f"left as they are: {counted(self.left, 'HTML tag')} or entities")
-        return notes
+        meant = f"taken for what they mean: {counted(self.tags, 'HTML tag')}, {self.entities:,} entities"
+        return noted(
+            {
+                meant: self.tags + self.entities,
+                f"taken for line breaks: {self.breaks:,} times \\n": self.breaks,
+                f"left as they are: {counted(self.left, 'HTML tag')} or entities": self.left,
+            }
+        )

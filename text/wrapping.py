@@ -3,15 +3,16 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import chain, islice
 
 from text.headings import ends_as_prose, parse
 
 MIN_WIDTH = 24  # columns; a Chinese character has two
 MAX_WIDTH = 200  # characters: no text is wrapped at more
 SLACK = 5  # columns: a line is shorter when a word or punctuation goes with the next
-SAMPLE = 3_000  # lines that show how wide a text is
+SAMPLE = 3_000  # lines that show how wide a text is; so many paragraphs are put into a block
 INDENTED = re.compile(r"\s")
 SENTENCE_ENDS = "。！？…”’」』.!?\"'—~～）)"
 
@@ -45,65 +46,49 @@ def wrap_width(lines: Sequence[str]) -> int:
     return widest if widest and full >= 0.25 * len(lines) and are_cut >= 0.5 * full and wider <= 0.1 * len(lines) else 0
 
 
-class Unwrapper:
-    """Joins the lines of a wrapped document. One that is not wrapped stays as it is.
+def unwrapped(blocks: Iterable[str], removed: Counter) -> Iterator[str]:
+    """Join the lines of a wrapped document. One that is not wrapped stays as it is.
 
     A line as wide as the others are cut is joined with the next, unless that is indented, blank or a heading. Where
     paragraphs are not indented, a line that ends a sentence ends the paragraph too.
+    blocks: of whole lines, as those that are returned. removed: counts the line breaks that are taken out.
     """
+    lines = (line for block in blocks for line in block.split("\n")[:-1])
+    first = list(islice(lines, SAMPLE))
+    filled = [line for line in first if line.strip()]
+    has_indents = sum(INDENTED.match(line) is not None for line in filled) >= 0.1 * len(filled)
+    paragraphs = paragraphs_of(chain(first, lines), wrap_width(first), has_indents)
+    while batch := list(islice(paragraphs, SAMPLE)):
+        yield "".join(joined(paragraph) + "\n" for paragraph in batch)
+        removed["line breaks inside paragraphs"] += sum(len(paragraph) - 1 for paragraph in batch)
 
-    def __init__(self):
-        self.joined = 0
-        self.waiting: list[str] = []  # lines, until there are enough to see how wide the text is
-        self.width: int | None = None
-        self.has_indents = False
-        self.paragraph: list[str] = []  # its lines
 
-    def feed(self, lines: str) -> str:
-        """Take in whole lines. Returns the paragraphs that are finished, as lines."""
-        self.waiting += lines.split("\n")[:-1]
-        return "" if self.width is None and len(self.waiting) < SAMPLE else self._join_waiting()
+def paragraphs_of(lines: Iterable[str], cut_at: int, has_indents: bool) -> Iterator[list[str]]:
+    """The lines of each paragraph. cut_at: the width at which lines were cut, 0 for none."""
+    paragraph = []
+    for line in lines:
+        if paragraph and not goes_on(paragraph[-1].rstrip(), line, cut_at, has_indents):
+            yield paragraph
+            paragraph = []
+        paragraph.append(line)
+    yield paragraph
 
-    def flush(self) -> str:
-        """The rest, at the end of the document."""
-        return self._join_waiting() + self._finish()
 
-    def _join_waiting(self) -> str:
-        if self.width is None:
-            self.width = wrap_width(self.waiting)
-            indents = sum(INDENTED.match(line) is not None for line in self.waiting if line.strip())
-            self.has_indents = indents >= 0.1 * sum(1 for line in self.waiting if line.strip())
-        lines, self.waiting = self.waiting, []
-        if not self.width:
-            return "".join(line + "\n" for line in lines)
-        return "".join(self._paragraphs(lines))
+def goes_on(line: str, following: str, cut_at: int, has_indents: bool) -> bool:
+    """Is the second line of the same paragraph as the first?"""
+    if not cut_at or not following.strip() or INDENTED.match(following) or not 0 <= cut_at - width(line) <= SLACK:
+        return False
+    ends = line[-1] in SENTENCE_ENDS
+    if ends and not has_indents:
+        return False
+    parsed = parse(following.strip()) if len(following) < 60 else None
+    return not parsed or not (parsed[2] or ends) or ends_as_prose(following)
 
-    def _paragraphs(self, lines: list[str]) -> Iterator[str]:
-        for line in lines:
-            if self.paragraph and self._goes_on(self.paragraph[-1], line):
-                self.paragraph.append(line)
-                self.joined += 1
-            else:
-                yield self._finish()
-                self.paragraph = [line]
 
-    def _goes_on(self, line: str, following: str) -> bool:
-        """Is the second line of the same paragraph as the first?"""
-        line = line.rstrip()
-        if not following.strip() or INDENTED.match(following) or not 0 <= self.width - width(line) <= SLACK:
-            return False
-        ends = line[-1] in SENTENCE_ENDS
-        if ends and not self.has_indents:
-            return False
-        parsed = parse(following.strip()) if len(following) < 60 else None
-        return not parsed or not (parsed[2] or ends) or ends_as_prose(following)
-
-    def _finish(self) -> str:
-        """The paragraph as one line. Between two Latin words stands a space."""
-        text = ""
-        for line in self.paragraph:
-            line = line if not text else line.lstrip()
-            space = " " if text[-1:].isascii() and text[-1:].isalnum() and line[:1].isascii() else ""
-            text = text.rstrip() + space + line if text else line
-        finished, self.paragraph = text + "\n" if self.paragraph else "", []
-        return finished
+def joined(paragraph: list[str]) -> str:
+    """The paragraph as one line. Between two Latin words stands a space."""
+    text = paragraph[0]
+    for line in map(str.lstrip, paragraph[1:]):
+        space = " " if text[-1:].isascii() and text[-1:].isalnum() and line[:1].isascii() else ""
+        text = text.rstrip() + space + line
+    return text
