@@ -61,21 +61,9 @@ from generation.catalog import Catalog
 from generation.jobs import LoadedModel
 from generation.optimize import load_for_inference
 from generation.security import Access
-from generation.server import Limits, make_app
+from generation.server import make_app
 from generation.worker import Worker
 from machine import pick_device
-
-
-class Server(uvicorn.Server):
-    """Ends the worker first, so that open streams end too."""
-
-    def __init__(self, config: uvicorn.Config, worker: Worker):
-        super().__init__(config)
-        self.worker = worker
-
-    async def shutdown(self, sockets=None) -> None:
-        self.worker.stop()
-        await super().shutdown(sockets)
 
 
 def main(s: Settings) -> None:
@@ -90,18 +78,26 @@ def main(s: Settings) -> None:
         worker.wait_until_ready()
         address = page_address(listener)
         print(f"{address}  (Ctrl-C ends the server)", flush=True)
-        if s.open:
-            threading.Thread(target=open_browser, args=(address,), daemon=True).start()
-        make_server(worker, catalog, access, Limits(s.max_tokens)).run(sockets=[listener])
+        # Only where there is a graphical browser: others would take this terminal.
+        display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+        if s.open and (sys.platform in ("win32", "darwin") or display):
+            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+        make_server(worker, catalog, access, s.max_tokens).run(sockets=[listener])
     except KeyboardInterrupt:
         os._exit(130)  # at once: Python's own exit aborts while a thread is inside torch
 
 
-def make_server(worker: Worker, catalog: Catalog, access: Access, limits: Limits) -> Server:
-    """The HTTP server, not started yet."""
-    app = make_app(worker, catalog, access, limits)
+def make_server(worker: Worker, catalog: Catalog, access: Access, max_tokens: int) -> uvicorn.Server:
+    """The HTTP server, not started yet. It ends the worker first, so that open streams end too."""
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets=None) -> None:
+            worker.stop()
+            await super().shutdown(sockets)
+
+    app = make_app(worker, catalog, access, max_tokens)
     config = uvicorn.Config(app, log_level="critical", lifespan="off", server_header=False, timeout_graceful_shutdown=1)
-    return Server(config, worker)
+    return Server(config)
 
 
 class ModelLoader:
@@ -116,8 +112,7 @@ class ModelLoader:
         if self.loaded is None or self.loaded.folder != folder:
             self.loaded = None  # frees its memory before the next is loaded
             print(f"loading {folder.as_posix()}", file=sys.stderr, flush=True)
-            device = pick_device(self.s.device)  # also selects the GPU for this thread
-            options = select(DecodeOptions, self.s)
+            device, options = pick_device(self.s.device), select(DecodeOptions, self.s)  # selects the GPU, too
             tokenizer, model, _ = load_for_inference(folder, device, options, max_new_tokens=self.s.max_tokens)
             self.loaded = LoadedModel(folder, tokenizer, model)
         return self.loaded
@@ -140,12 +135,6 @@ def page_address(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
-
-
-def open_browser(address: str) -> None:
-    """Open the page, where there is a graphical browser. (Others would take this terminal.)"""
-    if sys.platform in ("win32", "darwin") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
-        webbrowser.open(address)
 
 
 if __name__ == "__main__":

@@ -42,8 +42,8 @@ class Continuation:
         # The last id of a BERT vocabulary: its words get a space between them.
         self.context_ids = [i for i in self.ids[-1:] if i != tokenizer.cls and not tokenizer.native]
 
-    def add(self, i: int) -> None:
-        """Take the next id."""
+    def add(self, i: int, logprobs: torch.Tensor | None = None) -> None:
+        """Take the next id. logprobs: (V,), those of the model at this place, for a subclass that wants them."""
         tokenizer, stop = self.tokenizer, self.params.stop
         self.new_tokens += 1
         ended = (i == tokenizer.cls and stop == "chapter") or (i == tokenizer.sep and stop == "paragraph")
@@ -77,19 +77,22 @@ def generate(
     first_row: int = 0,
     on_update: Callable[[list[Continuation]], None] = lambda batch: None,
     keep: int = 0,
-    on_logits: Callable[[torch.Tensor], None] = lambda logits: None,
+    with_logprobs: bool = False,
 ) -> list[Continuation]:
     """Continue all prompts in one batch, until each is done.
 
     Row i is sampled with the random numbers of (seed, first_row + i), so it does not depend on the batch. on_update is
     called when new text has come. The continuations are up to date at any moment, also after an exception.
-    keep, on_logits: see GPT.stream. A prompt longer than the context window loses what follows its first `keep` ids.
+    keep: see GPT.stream. A prompt longer than the context window loses what follows its first `keep` ids.
+    with_logprobs: `add` gets the log probabilities from which each id was chosen, before temperature and filters.
     """
     batch = [p if isinstance(p, Continuation) else Continuation(tokenizer, p, params) for p in prompts]
     device = model.transformer.wpe.weight.device
     rows = [torch.tensor(last_window(continuation.ids, model.config.block_size, keep)) for continuation in batch]
     lengths = [len(row) for row in rows]
     idx = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1).to(device)
+    # Reading a token makes the host wait for a GPU, so several are read at once.
+    unread, logprobs, read_every = [], [], 1 if device.type == "cpu" else 8
     tokens = model.stream(
         idx,
         params.max_new_tokens,
@@ -102,20 +105,20 @@ def generate(
         seed=seed,
         first_row=first_row,
         keep=keep,
-        on_logits=on_logits,
+        on_logits=lambda logits: logprobs.append(logits.log_softmax(-1) if with_logprobs else None),
     )
-    # Reading a token makes the host wait for a GPU, so several are read at once.
-    unread, read_every = [], 1 if device.type == "cpu" else 8
     last = max(lengths) + params.max_new_tokens - 1
     for position, token in enumerate(tokens, min(lengths)):
         unread.append(token)
         if len(unread) < read_every and position < last:
             continue
-        for at, ids in enumerate(torch.stack(unread).tolist(), position + 1 - len(unread)):
-            for continuation, length, i in zip(batch, lengths, ids):
+        steps = zip(torch.stack(unread).tolist(), logprobs)
+        for at, (ids, scores) in enumerate(steps, position + 1 - len(unread)):
+            for row, (continuation, length) in enumerate(zip(batch, lengths)):
                 if length <= at and not continuation.done:
-                    continuation.add(i)
+                    continuation.add(ids[row], scores[row] if with_logprobs else None)
         unread.clear()
+        logprobs.clear()
         on_update(batch)
         if all(continuation.done for continuation in batch):
             break

@@ -30,8 +30,9 @@ class Catalog:
         folders = self.folders()
         model_id = model_id or self.default_id
         if model_id not in folders:
-            message = f"there is no model {model_id!r}; there are {', '.join(folders)}"
-            raise ApiError(404, message, "model", "model_not_found")
+            raise ApiError(
+                404, f"there is no model {model_id!r}; there are {', '.join(folders)}", "model", "model_not_found"
+            )
         return model_id, folders[model_id]
 
     def list(self) -> list[dict]:

@@ -1,5 +1,7 @@
 """One text of an answer while it is generated: whole pieces, stop strings held back, log probabilities."""
 
+from collections.abc import Sequence
+
 import torch
 
 from generation.batching import Continuation
@@ -24,19 +26,20 @@ class Choice(Continuation):
         """ids: of the prompt, at least one. offset: characters before the generated text (those of an echo)."""
         super().__init__(tokenizer, "", params, ids)
         self.index, self.stops, self.logprobs, self.offset = index, stops, logprobs, offset
-        self.new_ids, self.scores = [], []  # a score per id: (log probability, the most likely tokens)
+        self.unscored, self.scores = [], []  # a score per id: (log probability, the most likely tokens)
         self.pieces = []  # (text, number of the first of its ids, number of the id after it)
         self.sent_pieces, self.sent = 0, 0  # pieces and characters that `take` has given
         self.finish_reason, self.finish_sent = None, False
 
-    def add(self, i: int) -> None:
-        """Take the next id."""
+    def add(self, i: int, logprobs: torch.Tensor | None = None) -> None:
+        """Take the next id. logprobs: (V,), those of the model at this place; needed where log probabilities are."""
         before = len(self.text)
         super().add(i)
-        self.new_ids.append(i)
+        if self.logprobs is not None:
+            self.unscored.append((i, logprobs))
         if len(self.text) > before:
             first = self.pieces[-1][2] if self.pieces else 0
-            self.pieces.append((self.text[before:], first, len(self.new_ids)))
+            self.pieces.append((self.text[before:], first, self.new_tokens))
             ends = [self.text.find(stop, max(0, before - len(stop) + 1)) for stop in self.stops]
             if any(end >= 0 for end in ends):
                 self.text = self.text[: min(end for end in ends if end >= 0)]
@@ -47,6 +50,10 @@ class Choice(Continuation):
 
     def take(self) -> Delta | None:
         """The pieces that are whole and not taken yet; None: nothing is new."""
+        if self.unscored:
+            ids, logprobs = zip(*self.unscored)
+            self.scores += scores(self.tokenizer, torch.stack(logprobs), ids, self.logprobs, chapter="\n\n")
+            self.unscored.clear()
         begin, tokens = self.sent, []
         limit = len(self.text) - (0 if self.done else held_back(self.text, self.stops))
         while self.sent < limit:
@@ -54,7 +61,9 @@ class Choice(Continuation):
             if self.sent + len(piece) > limit and not self.done:
                 break
             if self.logprobs is not None:
-                tokens.append(self._token(piece, first, end))
+                # A character of several bytes is one token: their log probabilities are added.
+                logprob = sum(score[0] for score in self.scores[first:end])
+                tokens.append(Token(piece, self.offset + self.sent, logprob, {**self.scores[first][1], piece: logprob}))
             self.sent, self.sent_pieces = min(self.sent + len(piece), limit), self.sent_pieces + 1
         if self.sent == begin and (not self.done or self.finish_sent):
             return None
@@ -62,50 +71,13 @@ class Choice(Continuation):
         tokens = None if self.logprobs is None else tuple(tokens)
         return Delta(self.index, self.text[begin : self.sent], tokens, self.finish_reason)
 
-    def _token(self, piece: str, first: int, end: int) -> Token:
-        """A character of several bytes is one token: their log probabilities are added."""
-        logprob = sum(score[0] for score in self.scores[first:end])
-        return Token(piece, self.offset + self.sent, logprob, {**self.scores[first][1], piece: logprob})
-
 
 def held_back(text: str, stops: tuple[str, ...]) -> int:
     """The length of the longest end of the text with which a stop string begins."""
-    longest = 0
-    for stop in stops:
-        for size in range(min(len(stop) - 1, len(text)), longest, -1):
-            if text.endswith(stop[:size]):
-                longest = size
-                break
-    return longest
+    return max((n for stop in stops for n in range(1, len(stop)) if text.endswith(stop[:n])), default=0)
 
 
-class LogprobRecorder:
-    """The model's log probabilities of a batch, before temperature and filters, until the ids are known."""
-
-    def __init__(self, batch: list[Choice], block_size: int):
-        self.wanted = any(choice.logprobs is not None for choice in batch)
-        lengths = [min(len(choice.ids), block_size) for choice in batch]
-        self.first_steps = [length - min(lengths) for length in lengths]  # in which each choice gets its first id
-        self.steps, self.dropped = [], 0  # (B, V) for each step; how many were dropped before
-
-    def record(self, logits: torch.Tensor) -> None:
-        """Take the logits (B, V) of a step. For generate's on_logits."""
-        if self.wanted:
-            self.steps.append(logits.log_softmax(-1))
-
-    def score(self, batch: list[Choice]) -> None:
-        """Give the choices the scores of their newest ids."""
-        for row, (choice, first_step) in enumerate(zip(batch, self.first_steps)):
-            known = len(choice.scores)
-            if choice.logprobs is not None and (new_ids := choice.new_ids[known:]):
-                begin = first_step + known - self.dropped
-                logprobs = torch.stack([step[row] for step in self.steps[begin : begin + len(new_ids)]])
-                choice.scores += scores(choice.tokenizer, logprobs, new_ids, choice.logprobs, chapter="\n\n")
-        self.dropped += len(self.steps)
-        self.steps.clear()
-
-
-def scores(tokenizer: Tokenizer, logprobs: torch.Tensor, ids: list[int], k: int, chapter: str) -> list[tuple]:
+def scores(tokenizer: Tokenizer, logprobs: torch.Tensor, ids: Sequence[int], k: int, chapter: str) -> list[tuple]:
     """(log probability of the id, {text: log probability} of the k most likely) for each id. logprobs: (n, V)."""
     own = logprobs.gather(1, torch.tensor(ids, device=logprobs.device)[:, None])[:, 0].tolist()
     values, tokens = (tensor.tolist() for tensor in logprobs.topk(min(k, logprobs.size(1))))

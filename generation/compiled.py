@@ -10,6 +10,7 @@ milliseconds and does not import torch's compiler.
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -20,8 +21,8 @@ import torch.nn.functional as F
 
 from model import GPT, GPTConfig, KVCache
 
+# With shorter registers the loop loads single bytes slowly: there four weights are read as one 32-bit number.
 FOUR_WEIGHTS_AT_ONCE = torch.backends.cpu.get_cpu_capability() != "AVX512"
-"""With shorter registers the loop loads single bytes slowly: there four weights are read as one 32-bit number."""
 
 
 class CompiledDecoder:
@@ -44,15 +45,11 @@ class CompiledDecoder:
             return self.model.new_cache(batch_size, length)
         return KVCache(self.model.config, batch_size, self.model.config.block_size + 1, torch.bfloat16)
 
+    @torch.inference_mode()
     def next_logits(self, idx: torch.Tensor, cache: KVCache) -> torch.Tensor:
         """Read idx (B, T) after what the cache holds. Returns the logits of the token that follows, (B, V)."""
-        if idx.shape == (1, 1) and 0 < cache.length < self.model.config.block_size:
-            return self.decode_one_token(idx, cache)
-        return self.model.next_logits(idx, cache)
-
-    @torch.inference_mode()
-    def decode_one_token(self, idx: torch.Tensor, cache: KVCache) -> torch.Tensor:
-        """next_logits for a single token of a single text."""
+        if idx.shape != (1, 1) or not 0 < cache.length < self.model.config.block_size:
+            return self.model.next_logits(idx, cache)
         transformer, cache.length = self.model.transformer, cache.length + 1
         x = transformer.wte.weight[idx[0, 0]].float() + transformer.wpe.weight[cache.length - 1]  # (C,)
         for weights, kv in zip(self.weights, cache.kv[:, :, 0, :, : cache.length]):
@@ -146,6 +143,7 @@ def has_compiler() -> bool:
 
 def compile_block(model: GPT, file: Path) -> None:
     """Compile DecodeBlock for this model's shape into a file. Takes half a minute."""
+    print("compiling the decoder (once, about half a minute; not with --compile=False)", file=sys.stderr)
     config = model.config
     buffer = KVCache(config, 1, config.block_size + 1, torch.bfloat16).kv[0, :, 0].zero_()
     length = torch.export.Dim("length", min=2, max=config.block_size)

@@ -142,7 +142,6 @@ def parse_completion(body, most_tokens: int) -> CompletionRequest:
         raise ApiError(400, f"{len(prompts)} prompts times n={n}: at most {MOST_TEXTS} texts", "n", "invalid_value")
     seed = fields.integer("seed", None)
     stops = parse_stops(body.get("stop"))
-    options = Fields(fields.get("stream_options", {}, dict, "an object"))
     return CompletionRequest(
         model=fields.text("model"),
         prompts=prompts,
@@ -155,18 +154,23 @@ def parse_completion(body, most_tokens: int) -> CompletionRequest:
         logprobs=None if body.get("logprobs") is False else fields.integer("logprobs", None, 0, MOST_LOGPROBS),
         echo=fields.flag("echo"),
         stream=fields.flag("stream"),
-        include_usage=options.flag("include_usage"),
+        include_usage=Fields(fields.get("stream_options", {}, dict, "an object")).flag("include_usage"),
         warnings=tuple(f"{name} does nothing here" for name in IGNORED if body.get(name)),
     )
 
 
 def parse_candidates(body) -> CandidatesRequest:
     """A request's JSON -> CandidatesRequest. Raises ApiError."""
-    fields, prompts = Fields(body), parse_prompts(body.get("prompt") if isinstance(body, dict) else None)
+    fields, prompts = Fields(body), parse_prompts(body.get("prompt"))
     if len(prompts) > 1:
         raise ApiError(400, "prompt must be one text", "prompt", "invalid_type")
-    count = fields.integer("count", 10, 1, MOST_CANDIDATES)
-    return CandidatesRequest(fields.text("model"), prompts[0], fields.text("prefix"), fields.params(), count)
+    return CandidatesRequest(
+        model=fields.text("model"),
+        prompt=prompts[0],
+        prefix=fields.text("prefix"),
+        params=fields.params(),
+        count=fields.integer("count", 10, 1, MOST_CANDIDATES),
+    )
 
 
 def parse_prompts(prompt) -> tuple[str | tuple[int, ...], ...]:
@@ -176,10 +180,14 @@ def parse_prompts(prompt) -> tuple[str | tuple[int, ...], ...]:
     """
     if prompt is None:
         return (START_OF_CHAPTER,)
-    prompts = prompt if isinstance(prompt, list) and not all(type(item) is int for item in prompt) else [prompt]
-    if not all(isinstance(item, str) or is_ids(item) for item in prompts):
-        what = "a string, a list of strings, a list of token ids or a list of such lists"
-        raise ApiError(400, f"prompt must be {what}", "prompt", "invalid_type")
+    prompts = prompt if isinstance(prompt, list) and not is_ids(prompt) else [prompt]
+    if not prompts or not all(isinstance(item, str) or is_ids(item) for item in prompts):
+        raise ApiError(
+            400,
+            "prompt must be a string, a list of strings, a list of token ids or a list of such lists",
+            "prompt",
+            "invalid_type",
+        )
     return tuple(check_text(item, "prompt") if isinstance(item, str) else tuple(item) for item in prompts)
 
 
@@ -194,8 +202,12 @@ def parse_stops(stop) -> list[str]:
     if not all(isinstance(item, str) for item in stops):
         raise ApiError(400, "stop must be a string or a list of strings", "stop", "invalid_type")
     if len(stops) > MOST_STOPS or any(len(item) > LONGEST_STOP for item in stops):
-        limits = f"at most {MOST_STOPS} stop strings of at most {LONGEST_STOP} characters"
-        raise ApiError(400, f"stop: {limits}", "stop", "invalid_value")
+        raise ApiError(
+            400,
+            f"stop: at most {MOST_STOPS} stop strings of at most {LONGEST_STOP} characters",
+            "stop",
+            "invalid_value",
+        )
     return [item for item in stops if item]
 
 
@@ -222,18 +234,6 @@ class Delta:
     finish_reason: str | None  # "stop" or "length" in a choice's last delta
 
 
-@dataclass(frozen=True)
-class Usage:
-    """How many tokens were read and generated."""
-
-    prompt_tokens: int
-    completion_tokens: int
-
-    def to_json(self) -> dict:
-        read, generated = self.prompt_tokens, self.completion_tokens
-        return {"prompt_tokens": read, "completion_tokens": generated, "total_tokens": read + generated}
-
-
 def choice_json(deltas: list[Delta]) -> dict:
     """A choice of the answer, from all its deltas or from one (in a stream)."""
     logprobs = None
@@ -245,8 +245,12 @@ def choice_json(deltas: list[Delta]) -> dict:
             "top_logprobs": [token.top for token in tokens],
             "text_offset": [token.offset for token in tokens],
         }
-    text = "".join(delta.text for delta in deltas)
-    return {"text": text, "index": deltas[0].index, "logprobs": logprobs, "finish_reason": deltas[-1].finish_reason}
+    return {
+        "text": "".join(delta.text for delta in deltas),
+        "index": deltas[0].index,
+        "logprobs": logprobs,
+        "finish_reason": deltas[-1].finish_reason,
+    }
 
 
 def warnings_json(warnings: list[str]) -> dict:
@@ -254,26 +258,15 @@ def warnings_json(warnings: list[str]) -> dict:
     return {"warnings": warnings} if warnings else {}
 
 
-class Answer:
-    """The objects of one answer, which have the same id."""
+def answer_head(model: str) -> dict:
+    """The fields that all objects of one answer have in common."""
+    return {"id": f"cmpl-{uuid.uuid4().hex}", "object": "text_completion", "created": int(time.time()), "model": model}
 
-    def __init__(self, model: str):
-        head = {"id": f"cmpl-{uuid.uuid4().hex}", "object": "text_completion", "created": int(time.time())}
-        self.head = {**head, "model": model}
 
-    def whole(self, deltas: list[Delta], usage: Usage, warnings: list[str]) -> dict:
-        """The answer to a request that is not streamed."""
-        by_index = {}
-        for delta in deltas:
-            by_index.setdefault(delta.index, []).append(delta)
-        choices = [choice_json(by_index[index]) for index in sorted(by_index)]
-        return {**self.head, "choices": choices, "usage": usage.to_json(), **warnings_json(warnings)}
-
-    def chunk(self, delta: Delta, include_usage: bool, warnings: list[str]) -> dict:
-        """One event of a stream."""
-        usage = {"usage": None} if include_usage else {}
-        return {**self.head, "choices": [choice_json([delta])], **usage, **warnings_json(warnings)}
-
-    def usage_chunk(self, usage: Usage) -> dict:
-        """The last event of a stream whose usage is wanted."""
-        return {**self.head, "choices": [], "usage": usage.to_json()}
+def answer_json(head: dict, deltas: list[Delta], warnings: list[str], **usage) -> dict:
+    """A whole answer, or one event of a stream. head: of answer_head. usage: the field `usage`, if there is one."""
+    by_index = {}
+    for delta in deltas:
+        by_index.setdefault(delta.index, []).append(delta)
+    choices = [choice_json(by_index[index]) for index in sorted(by_index)]
+    return {**head, "choices": choices, **usage, **warnings_json(warnings)}

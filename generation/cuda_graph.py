@@ -66,15 +66,15 @@ class CUDAGraphDecoder:
         """Read idx (B, T) after what the cache holds. Returns the logits of the token that follows, (B, V)."""
         if idx.size(1) > 1 or cache.length == self.model.config.block_size:
             return self.model.next_logits(idx, cache)
-        return self.decode_one_token(idx, cache)
-
-    def decode_one_token(self, idx: torch.Tensor, cache: StaticCache) -> torch.Tensor:
-        """next_logits for a single token per row, idx (B, 1)."""
         past = cache.length
         cache.token.copy_(idx)
         cache.position.fill_(past)
         cache.visible = (past // BUCKET + 1) * BUCKET
-        step = partial(self._step, cache, past)
+
+        def step() -> torch.Tensor:
+            cache.length = past  # capturing calls this several times
+            return self.model.next_logits(cache.token, cache)
+
         if self.capture and cache.visible not in cache.graphs:
             try:
                 cache.graphs[cache.visible] = self.capture(step)
@@ -84,10 +84,6 @@ class CUDAGraphDecoder:
         logits = cache.graphs.get(cache.visible, step)()
         cache.length = past + 1
         return logits
-
-    def _step(self, cache: StaticCache, past: int) -> torch.Tensor:
-        cache.length = past  # capturing calls this several times
-        return self.model.next_logits(cache.token, cache)
 
 
 def capture_cuda_graph(step: Callable[[], torch.Tensor], stream: torch.cuda.Stream) -> Callable[[], torch.Tensor]:

@@ -1,6 +1,5 @@
 """Write a story with the model in the terminal: generate, add text, undo, retry, save."""
 
-import json
 import os
 import sys
 import time
@@ -160,7 +159,6 @@ class InteractiveSession:
         print(self.text[-300:], end="")
 
     def set(self, rest: str) -> None:
-        """Change a setting."""
         name, _, value = rest.replace("=", " ").partition(" ")
         names = [field.name for field in fields(SamplingParams)]
         if name not in names:
@@ -198,9 +196,7 @@ class InteractiveSession:
             raise UserError(f"{path} exists already; choose another name")
         text = self.text + "\n"
         if path.endswith(".jsonl"):
-            settings = {**self.file.settings, **asdict(self.params)}
-            metadata = {"seed": self.file.seed, "model": self.file.model.as_posix(), "settings": settings}
-            text = json.dumps({"prompt": self.prompt, "text": self.text, **metadata}, ensure_ascii=False) + "\n"
+            text = self.file.json_line(self.prompt, self.text, {**self.file.settings, **asdict(self.params)})
         with name_file(path):
             write_atomic(os.path.realpath(path), text.encode())  # a link stays a link
         self.own_files.add(path)

@@ -1,12 +1,11 @@
 """What the worker does for a request. The results go to `emit`, a function that may be called in any thread."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from generation.choices import Choice
-from generation.completions import ApiError, CandidatesRequest, CompletionRequest, Delta, Usage
+from generation.completions import ApiError, CandidatesRequest, CompletionRequest, Delta
 from generation.scoring import MOST_SCORED, encode_prompt, find_candidates, prompt_tokens, score_ids
 from model import GPT
 from tokenizer import Tokenizer
@@ -30,31 +29,21 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Finished:
-    """The last event of a request that succeeded. result: a Usage, or the candidates."""
+    """The last event of a request that succeeded. result: the answer's field `usage`, or the candidates."""
 
-    result: Usage | list[dict]
+    result: dict | list[dict]
 
 
-class Job(ABC):
+class Job:
     """A request, from the queue to its last event."""
 
     def __init__(self, request: CompletionRequest | CandidatesRequest, emit: Callable):
         """emit: called with Waiting, Delta, and last with Finished or an ApiError."""
         self.request, self.emit = request, emit
-        self.loaded = None  # the model for which the prompts are encoded
+        self.encoded_for = None  # the folder of the model for which the prompts are encoded
         self.warnings = []  # for the client; complete when the prompts are encoded
         self.cancelled = False  # nobody waits for the results any more
         self.finished = False  # the last event was emitted
-
-    def prepare(self, loaded: LoadedModel) -> None:
-        """Encode the prompts, unless that is done. Raises ApiError."""
-        if self.loaded is not loaded:
-            self.encode(loaded)
-            self.loaded = loaded
-
-    @abstractmethod
-    def encode(self, loaded: LoadedModel) -> None:
-        """Make ids of the request's texts. Raises ApiError."""
 
     def finish(self, event: Finished | ApiError) -> None:
         """Emit the last event."""
@@ -66,36 +55,40 @@ class Job(ABC):
 class CandidatesJob(Job):
     """What may come next?"""
 
-    def encode(self, loaded: LoadedModel) -> None:
-        request, block_size = self.request, loaded.model.config.block_size
-        self.ids, self.keep, self.warnings = encode_prompt(loaded.tokenizer, block_size, request.prompt, request.prefix)
-
     def run(self, loaded: LoadedModel) -> None:
         """Find the candidates. Raises ApiError."""
-        self.prepare(loaded)
-        self.finish(Finished(find_candidates(loaded.model, loaded.tokenizer, self.ids, self.keep, self.request)))
+        request, model, tokenizer = self.request, loaded.model, loaded.tokenizer
+        ids, keep, self.warnings = encode_prompt(tokenizer, model.config.block_size, request.prompt, request.prefix)
+        self.finish(Finished(find_candidates(model, tokenizer, ids, keep, request)))
 
 
 class CompletionJob(Job):
     """Continuations of one or several prompts."""
 
-    def encode(self, loaded: LoadedModel) -> None:
+    def prepare(self, loaded: LoadedModel) -> None:
+        """Encode the prompts, unless that is done. Raises ApiError."""
+        if self.encoded_for == loaded.folder:
+            return
         request, tokenizer, block_size = self.request, loaded.tokenizer, loaded.model.config.block_size
         self.prompts, self.choices = [], []
         for number, prompt in enumerate(request.prompts):
             ids, self.keep, warnings = encode_prompt(tokenizer, block_size, prompt, request.prefix)
             if request.scores_prompt and len(ids) > MOST_SCORED:
-                message = f"the prompt has {len(ids):,} tokens; at most {MOST_SCORED:,} are scored"
-                raise ApiError(400, message, "prompt", "invalid_value")
-            text = prompt if isinstance(prompt, str) else tokenizer.decode(prompt)
-            self.prompts.append((ids, text))
-            offset = len(text) if request.echo else 0
-            for index in range(number * request.n, (number + 1) * request.n):
-                choice = Choice(tokenizer, ids, request.params, request.stops, index, request.logprobs, offset)
-                self.choices.append(choice)
+                raise ApiError(
+                    400,
+                    f"the prompt has {len(ids):,} tokens; at most {MOST_SCORED:,} are scored",
+                    "prompt",
+                    "invalid_value",
+                )
+            echo = (prompt if isinstance(prompt, str) else tokenizer.decode(prompt)) if request.echo else ""
+            self.prompts.append((ids, echo))
+            self.choices += [
+                Choice(tokenizer, ids, request.params, request.stops, index, request.logprobs, len(echo))
+                for index in range(number * request.n, (number + 1) * request.n)
+            ]
         self.warnings = [*request.warnings, *warnings]
-        lengths = [min(len(ids), block_size) for ids, _ in self.prompts]
-        self.shortest, self.longest = min(lengths), max(lengths)  # as the model reads them
+        self.lengths = [min(len(ids), block_size) for ids, _ in self.prompts]  # as the model reads them
+        self.encoded_for = loaded.folder
 
     @property
     def shareable(self) -> bool:
@@ -114,7 +107,7 @@ class CompletionJob(Job):
         """Emit the prompts, if they are wanted, with scores if those are. With max_tokens=0 this is all."""
         request, n = self.request, self.request.n
         for number, (ids, text) in enumerate(self.prompts):
-            text, tokens = (text if request.echo else ""), (None if request.logprobs is None else ())
+            tokens = None if request.logprobs is None else ()
             if request.scores_prompt:
                 scores = []
                 for window in score_ids(loaded.model, loaded.tokenizer, ids, self.keep, request.logprobs):
@@ -123,16 +116,13 @@ class CompletionJob(Job):
                     scores += window
                 tokens = prompt_tokens(loaded.tokenizer, text, ids[self.keep :], scores)
             if request.echo or not request.max_tokens:
-                reason = None if request.max_tokens else "length"
                 for index in range(number * n, (number + 1) * n):
-                    self.emit(Delta(index, text, tokens, reason))
+                    self.emit(Delta(index, text, tokens, None if request.max_tokens else "length"))
         if not request.max_tokens:
             self.finish(Finished(self.usage()))
 
     def update(self) -> None:
         """Emit what is new, and finish when all is done. A cancelled job is done."""
-        if self.finished:
-            return
         for choice in self.choices:
             choice.done = choice.done or self.cancelled
             if delta := choice.take():
@@ -140,6 +130,7 @@ class CompletionJob(Job):
         if all(choice.done for choice in self.choices):
             self.finish(Finished(self.usage()))
 
-    def usage(self) -> Usage:
-        """The tokens of the prompts, and those generated so far."""
-        return Usage(sum(len(ids) for ids, _ in self.prompts), sum(choice.new_tokens for choice in self.choices))
+    def usage(self) -> dict:
+        """OpenAI's object: the tokens of the prompts, and those generated so far."""
+        read, generated = sum(len(ids) for ids, _ in self.prompts), sum(choice.new_tokens for choice in self.choices)
+        return {"prompt_tokens": read, "completion_tokens": generated, "total_tokens": read + generated}

@@ -49,10 +49,10 @@ class Int8Linear(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.size(-2) >= PROMPT:
             y = F.linear(x.to(PRODUCT), self.weight[:, : x.size(-1)].to(PRODUCT)).to(x.dtype) * self.scale
-            return y if self.bias is None else y + self.bias
-        if x.size(-1) < self.weight.size(1):
-            x = F.pad(x, (0, self.weight.size(1) - x.size(-1)))
-        y = torch._weight_int8pack_mm(x.reshape(-1, x.size(-1)), self.weight, self.scale).view(*x.shape[:-1], -1)
+        else:
+            if x.size(-1) < self.weight.size(1):
+                x = F.pad(x, (0, self.weight.size(1) - x.size(-1)))
+            y = torch._weight_int8pack_mm(x.reshape(-1, x.size(-1)), self.weight, self.scale).view(*x.shape[:-1], -1)
         return y if self.bias is None else y + self.bias
 
 

@@ -5,7 +5,6 @@ Prepare a loaded model for generation. docs/BENCHMARKS.md has what each way is w
     model = optimize_for_inference(load_pretrained(folder), device, torch.bfloat16, "int8", compile=True)
 """
 
-import sys
 import warnings
 from pathlib import Path
 
@@ -31,8 +30,9 @@ def load_for_inference(
     """
     tokenizer, model = checkpoint.load_tokenizer(folder), checkpoint.load_pretrained(folder)
     if model.config.vocab_size < tokenizer.vocab_size:
-        sizes = f"{tokenizer.vocab_size:,} tokens, the model {model.config.vocab_size:,}"
-        raise UserError(f"{folder}: the vocabulary has {sizes}")
+        raise UserError(
+            f"{folder}: the vocabulary has {tokenizer.vocab_size:,} tokens, the model {model.config.vocab_size:,}"
+        )
     dtype, quantize, compile = fastest(options, model, device, rows, max_new_tokens)
     model = optimize_for_inference(model, device, dtype, quantize, compile)
     dtype = str(torch.bfloat16 if quantize == "int8" else dtype).removeprefix("torch.")
@@ -60,8 +60,8 @@ def fastest(
         # Compiling takes half a minute once; loading the file takes nothing. With AVX2 the block is slower than torch's
         # product. With AVX-512 it was faster when torch.compile called it; the file was not measured there.
         gains = quantize == "int8" and rows == 1 and capability == "AVX512" and model.num_params() > 5e7
-        compiled = gains and compiled_file(model.config).exists()
-        compile = gains and max_new_tokens >= 100 and (compiled or (max_new_tokens >= 500 and has_compiler()))
+        may_compile = max_new_tokens >= 500 and has_compiler()
+        compile = gains and max_new_tokens >= 100 and (may_compile or compiled_file(model.config).exists())
     return dtype, quantize, compile
 
 
@@ -77,13 +77,11 @@ def optimize_for_inference(
     if quantize == "int8":
         replace_linears(model, Int8Linear).bfloat16()
         if compile:
-            if not compiled_file(model.config).exists():
-                print("compiling the decoder (once, about half a minute; not with --compile=False)", file=sys.stderr)
             try:
                 model.decoder = CompiledDecoder(model)
             except Exception as error:  # the toolchain raises many types
-                reason = first_line(error)
-                warnings.warn(f"torch.compile does not work here, generating without it: {reason}", stacklevel=2)
+                message = f"torch.compile does not work here, generating without it: {first_line(error)}"
+                warnings.warn(message, stacklevel=2)
         return model
     model.to(device, dtype)
     if device.type == "cpu" and can_pack(dtype):

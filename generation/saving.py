@@ -23,17 +23,17 @@ class SampleFile:
 
     def append(self, samples: list, first_number: int = 1) -> None:
         """Append continuations. Raises OSError, naming the file."""
-        text = "".join(self.format(s.prompt, s.text, number) for number, s in enumerate(samples, first_number))
         with name_file(self.path), open(self.path, "a", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+            for number, sample in enumerate(samples, first_number):
+                if self.path.endswith(".jsonl"):
+                    file.write(self.json_line(sample.prompt, sample.text, self.settings, sample=number))
+                else:
+                    file.write(f"{heading(number)}\n{sample.text}\n")
 
-    def format(self, prompt: str, text: str, number: int) -> str:
-        """A sample as it is saved."""
-        if not self.path.endswith(".jsonl"):
-            return f"{heading(number)}\n{text}\n"
-        metadata = {"sample": number, "seed": self.seed, "model": self.model.as_posix()}
-        record = {"prompt": prompt, "text": text, **metadata, "settings": self.settings}
-        return json.dumps(record, ensure_ascii=False) + "\n"
+    def json_line(self, prompt: str, text: str, settings: dict, **more) -> str:
+        """A text with all that made it, as a JSON object on a line."""
+        made_by = {"seed": self.seed, "model": self.model.as_posix(), "settings": settings}
+        return json.dumps({"prompt": prompt, "text": text, **more, **made_by}, ensure_ascii=False) + "\n"
 
 
 @contextmanager

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import torch
 
-from generation.batching import last_window, utf8_constraint
+from generation.batching import START_OF_CHAPTER, last_window, utf8_constraint
 from generation.choices import scores, token_text
-from generation.completions import START_OF_CHAPTER, ApiError, CandidatesRequest, Token
+from generation.completions import ApiError, CandidatesRequest, Token
 from model import GPT, filter_logits
 from tokenizer import Tokenizer
 
@@ -44,15 +44,20 @@ def find_candidates(
     window = torch.tensor([last_window(ids, model.config.block_size, keep)], device=device)
     logits = model.next_logits(window, model.new_cache(1, window.size(1))).float()  # (1, V)
     choosable = logits + utf8_constraint(tokenizer, model.config.vocab_size, device)[0][0]  # -inf: never
-    top_k = 1 if params.temperature == 0 else params.top_k
-    settings = (params.temperature, top_k, params.top_p, params.min_p, params.repetition_penalty)
-    filtered = filter_logits(choosable, window, *settings).softmax(-1)[0]
+    filtered = filter_logits(
+        choosable,
+        window,
+        temperature=params.temperature,
+        top_k=1 if params.temperature == 0 else params.top_k,
+        top_p=params.top_p,
+        min_p=params.min_p,
+        repetition_penalty=params.repetition_penalty,
+    ).softmax(-1)[0]  # (V,)
     probability = logits.softmax(-1)[0]
     best = choosable[0].topk(min(request.count, int(choosable.isfinite().sum()))).indices
-    rows = zip(best.tolist(), probability[best].tolist(), filtered[best].tolist())
     return [
         {"text": token_text(tokenizer, i), "token_id": i, "probability": before, "filtered": after}
-        for i, before, after in rows
+        for i, before, after in zip(best.tolist(), probability[best].tolist(), filtered[best].tolist())
     ]
 
 
@@ -63,10 +68,9 @@ def score_ids(model: GPT, tokenizer: Tokenizer, ids: list[int], keep: int, k: in
     An id has at least half a context window before it, where the text is that long.
     """
     device, room = model.transformer.wpe.weight.device, model.config.block_size - keep
-    start, scored = keep, keep
+    start, scored = keep, max(1, keep)
     if not keep:
         yield [(None, None)]
-        scored = 1
     while scored < len(ids):
         end = min(start + room + 1, len(ids))  # the last is only predicted
         read = torch.tensor([ids[:keep] + ids[start : end - 1]], device=device)

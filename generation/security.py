@@ -69,7 +69,6 @@ def host_name(header: str) -> str:
 
 
 def is_address(name: str) -> bool:
-    """Is it an IP address?"""
     try:
         ipaddress.ip_address(name)
     except ValueError:
@@ -92,8 +91,7 @@ class HostGuard:
         async def send_with_headers(message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in SECURITY_HEADERS.items():
-                    headers[name] = value
+                headers.update(SECURITY_HEADERS)
                 headers.setdefault("Cache-Control", "no-cache")
             await send(message)
 
@@ -110,10 +108,9 @@ class KeyGuard:
         self.app, self.access = app, access
 
     async def __call__(self, scope, receive, send) -> None:
-        app = self.app
-        if scope["type"] == "http" and scope["path"].startswith("/v1"):
-            if not self.access.allows_key(Headers(scope=scope).get("authorization", "")):
-                message = "the API key is missing or wrong; send it as `Authorization: Bearer KEY`"
-                error = ApiError(401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
-                app = error_response(error)
+        app, authorization = self.app, Headers(scope=scope).get("authorization", "")
+        if scope["path"].startswith("/v1") and not self.access.allows_key(authorization):
+            message = "the API key is missing or wrong; send it as `Authorization: Bearer KEY`"
+            headers = {"WWW-Authenticate": "Bearer"}
+            app = error_response(ApiError(401, message, code="invalid_api_key", headers=headers))
         await app(scope, receive, send)

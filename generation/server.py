@@ -5,7 +5,7 @@ import json
 import mimetypes
 import traceback
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -21,10 +21,10 @@ from starlette.staticfiles import StaticFiles
 from configurator import first_line
 from generation.catalog import Catalog
 from generation.completions import (
-    Answer,
     ApiError,
     Delta,
-    Usage,
+    answer_head,
+    answer_json,
     parse_candidates,
     parse_completion,
     warnings_json,
@@ -36,18 +36,10 @@ from generation.worker import Worker
 WEB = Path(__file__).resolve().parent.parent / "web"
 LARGEST_BODY = 4 * 2**20  # bytes
 KEEP_ALIVE = 1.0  # seconds without an event after which a stream gets a comment
-STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # the second is for nginx
 
 # Windows may have other types in its registry, and browsers run no module of another type.
 for suffix, kind in {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}.items():
     mimetypes.add_type(kind, suffix)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Of one request."""
-
-    max_tokens: int
 
 
 class Events:
@@ -70,7 +62,7 @@ class Events:
         except asyncio.TimeoutError:
             return None
 
-    async def all(self) -> tuple[list[Delta], Usage | list[dict]]:
+    async def all(self) -> tuple[list[Delta], dict | list[dict]]:
         """All deltas, and the result. Raises ApiError."""
         deltas = []
         while not isinstance(event := await self.next(), Finished):
@@ -81,30 +73,23 @@ class Events:
         return deltas, event.result
 
 
-class JobResponse(StreamingResponse):
-    """A stream whose job is cancelled when the client is gone, also before the first event."""
-
-    def __init__(self, content: AsyncIterator[str], worker: Worker, job: Job):
-        super().__init__(content, headers=STREAM_HEADERS, media_type="text/event-stream")
-        self.worker, self.job = worker, job
-
-    async def __call__(self, scope, receive, send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self.worker.cancel(self.job)
-
-
 class Api:
     """The endpoints."""
 
-    def __init__(self, worker: Worker, catalog: Catalog, limits: Limits):
-        self.worker, self.catalog, self.limits = worker, catalog, limits
+    def __init__(self, worker: Worker, catalog: Catalog, max_tokens: int):
+        """max_tokens: the longest continuation that a request may ask for."""
+        self.worker, self.catalog, self.max_tokens = worker, catalog, max_tokens
 
     async def health(self, request: Request) -> Response:
-        worker = self.worker
-        state = {"queue": len(worker.waiting), "running": len(worker.running), "tokens_per_s": worker.tokens_per_s}
-        return JSONResponse({"status": "ok", "model": self.catalog.default_id, **state})
+        return JSONResponse(
+            {
+                "status": "ok",
+                "model": self.catalog.default_id,
+                "queue": len(self.worker.waiting),
+                "running": len(self.worker.running),
+                "tokens_per_s": self.worker.tokens_per_s,
+            }
+        )
 
     def models(self, request: Request) -> Response:
         return JSONResponse({"object": "list", "data": self.catalog.list()})
@@ -113,46 +98,43 @@ class Api:
         return JSONResponse(self.catalog.describe(*self.catalog.find(request.path_params["model_id"])))
 
     async def completions(self, request: Request) -> Response:
-        wanted = await self.with_model(parse_completion(await read_json(request), self.limits.max_tokens))
-        events, answer = Events(), Answer(wanted.model)
-        job = CompletionJob(wanted, events.emit)
-        self.worker.submit(job)
+        wanted = parse_completion(await read_json(request), self.max_tokens)
+        job, events = await self.start(request, wanted, CompletionJob)
+        head = answer_head(job.request.model)
         if wanted.stream:
-            return JobResponse(self.stream(job, events, answer), self.worker, job)
-        deltas, usage = await self.collect(request, job, events)
-        return JSONResponse(answer.whole(deltas, usage, job.warnings))
+            headers = {"X-Accel-Buffering": "no"}  # for nginx
+            return StreamingResponse(self.stream(job, events, head), headers=headers, media_type="text/event-stream")
+        deltas, usage = await events.all()
+        return JSONResponse(answer_json(head, deltas, job.warnings, usage=usage))
 
     async def candidates(self, request: Request) -> Response:
-        wanted, events = await self.with_model(parse_candidates(await read_json(request))), Events()
-        job = CandidatesJob(wanted, events.emit)
-        self.worker.submit(job)
-        _, candidates = await self.collect(request, job, events)
-        return JSONResponse({"model": wanted.model, "candidates": candidates, **warnings_json(job.warnings)})
+        job, events = await self.start(request, parse_candidates(await read_json(request)), CandidatesJob)
+        _, candidates = await events.all()
+        return JSONResponse({"model": job.request.model, "candidates": candidates, **warnings_json(job.warnings)})
 
-    async def with_model(self, wanted):
-        """The request with its model's id. Raises ApiError for an unknown one."""
+    async def start(self, request: Request, wanted, job_class: type[Job]) -> tuple[Job, Events]:
+        """Put a request into the queue. Raises ApiError for an unknown model and for a full queue."""
         model_id, _ = await run_in_threadpool(self.catalog.find, wanted.model)
-        return replace(wanted, model=model_id)
+        events = Events()
+        job = job_class(replace(wanted, model=model_id), events.emit)
+        self.worker.submit(job)
+        events.watch = asyncio.create_task(self.cancel_when_gone(request, job))  # the event loop keeps no reference
+        return job, events
 
-    async def collect(self, request: Request, job: Job, events: Events):
-        """A job's deltas and its result. A client that goes away cancels it. Raises ApiError."""
-        tasks = [asyncio.create_task(events.all()), asyncio.create_task(client_is_gone(request))]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if tasks[0].done():
-                return tasks[0].result()
-            raise ApiError(503, "the client is gone")
-        finally:
-            self.worker.cancel(job)
-            for task in tasks:
-                task.cancel()
+    async def cancel_when_gone(self, request: Request, job: Job) -> None:
+        """Cancel a job whose client has closed the connection, also before the first event."""
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        self.worker.cancel(job)
+        job.emit(ApiError(503, "the client is gone"))  # ends Events.all
 
-    async def stream(self, job: CompletionJob, events: Events, answer: Answer) -> AsyncIterator[str]:
+    async def stream(self, job: CompletionJob, events: Events, head: dict) -> AsyncIterator[str]:
         """Server-sent events. Comments say the place in the queue, and keep the connection alive."""
         comment, first, include_usage = ": waiting\n\n", True, job.request.include_usage
+        usage = {"usage": None} if include_usage else {}  # of all events but the last
         while not isinstance(event := await events.next(KEEP_ALIVE), (Finished, ApiError)):
             if isinstance(event, Delta):
-                yield data(answer.chunk(event, include_usage, job.warnings if first else []))
+                yield data(answer_json(head, [event], job.warnings if first else [], **usage))
                 comment, first = ": writing\n\n", False
             else:
                 if isinstance(event, Waiting):
@@ -161,19 +143,13 @@ class Api:
         if isinstance(event, ApiError):
             yield data(event.body)
         elif include_usage:
-            yield data(answer.usage_chunk(event.result))
+            yield data(answer_json(head, [], [], usage=event.result))
         yield "data: [DONE]\n\n"
 
 
 def data(content: dict) -> str:
     """A server-sent event."""
     return f"data: {json.dumps(content, ensure_ascii=False)}\n\n"
-
-
-async def client_is_gone(request: Request) -> None:
-    """Return when the client has closed the connection."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 async def read_json(request: Request):
@@ -201,17 +177,9 @@ async def on_crash(request: Request, error: Exception) -> Response:
     return error_response(ApiError(500, f"the server failed: {first_line(error)}", code="internal_error"))
 
 
-async def on_api_error(request: Request, error: ApiError) -> Response:
-    return error_response(error)
-
-
-async def on_http_error(request: Request, error: HTTPException) -> Response:
-    return error_response(ApiError(error.status_code, error.detail, headers=error.headers))
-
-
-def make_app(worker: Worker, catalog: Catalog, access: Access, limits: Limits):
+def make_app(worker: Worker, catalog: Catalog, access: Access, max_tokens: int):
     """The ASGI application."""
-    api = Api(worker, catalog, limits)
+    api = Api(worker, catalog, max_tokens)
     routes = [
         Route("/", lambda request: FileResponse(WEB / "index.html")),
         Mount("/web", StaticFiles(directory=WEB)),
@@ -223,9 +191,19 @@ def make_app(worker: Worker, catalog: Catalog, access: Access, limits: Limits):
     ]
     middleware = [Middleware(KeyGuard, access=access)]
     if access.allow_origin:
-        settings = {"allow_origins": access.allow_origin, "allow_headers": ["*"], "allow_methods": ["GET", "POST"]}
-        cors = Middleware(CORSMiddleware, **settings, expose_headers=["Retry-After"], allow_private_network=True)
+        cors = Middleware(  # around the key's, so that a page can read its errors
+            CORSMiddleware,
+            allow_origins=access.allow_origin,
+            allow_headers=["*"],
+            allow_methods=["GET", "POST"],
+            expose_headers=["Retry-After"],
+            allow_private_network=True,
+        )
         middleware.insert(0, cors)
-    handlers = {ApiError: on_api_error, HTTPException: on_http_error, Exception: on_crash}
+    handlers = {
+        ApiError: lambda request, e: error_response(e),
+        HTTPException: lambda request, e: error_response(ApiError(e.status_code, e.detail, headers=e.headers)),
+        Exception: on_crash,
+    }
     app = Starlette(routes=routes, middleware=middleware, exception_handlers=handlers)
     return HostGuard(app, access)

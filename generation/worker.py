@@ -12,19 +12,14 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 from configurator import UserError, first_line, is_out_of_memory
 from generation.batching import generate, max_batch_size
-from generation.choices import Choice, LogprobRecorder
+from generation.choices import Choice
 from generation.completions import ApiError
 from generation.jobs import CandidatesJob, CompletionJob, Job, LoadedModel, Waiting
 
 SERVER_ENDS = ApiError(503, "the server was ended", code="server_ended")
-
-
-class Stopped(Exception):
-    """The server ends."""
 
 
 class Worker(threading.Thread):
@@ -40,7 +35,7 @@ class Worker(threading.Thread):
         self.waiting, self.running = [], []  # jobs
         self.changed = threading.Condition()  # its lock guards both
         self.stopped, self.ready, self.error = False, threading.Event(), None
-        self.began, self.tokens_per_s = 0.0, None  # of the newest batch, all its texts together
+        self.tokens_per_s = None  # of the newest batch, all its texts together
 
     # -- for other threads ---------------------------------------------------------------------------------------------
 
@@ -57,8 +52,12 @@ class Worker(threading.Thread):
             if self.stopped:
                 raise SERVER_ENDS
             if len(self.waiting) >= self.max_queue:
-                message = f"{len(self.waiting)} requests are waiting already; try again in some seconds"
-                raise ApiError(429, message, code="queue_full", headers={"Retry-After": "5"})
+                raise ApiError(
+                    429,
+                    f"{len(self.waiting)} requests are waiting already; try again in some seconds",
+                    code="queue_full",
+                    headers={"Retry-After": "5"},
+                )
             self.waiting.append(job)
             if self.running or len(self.waiting) > 1:
                 job.emit(Waiting(len(self.waiting)))
@@ -90,8 +89,6 @@ class Worker(threading.Thread):
         while not self.error and (job := self._next()):
             try:
                 self._serve(job)
-            except Stopped:
-                return
             except Exception as error:
                 fail(self.running, error)
 
@@ -115,73 +112,64 @@ class Worker(threading.Thread):
         model = loaded.model
         rows = max_batch_size(model, model.transformer.wpe.weight.device, job.request.params.max_new_tokens)
         if job.shareable:
-            self._join(loaded, job, rows - len(job.choices))
+            self._join(loaded, job, rows)
         for each in self.running:
             each.echo(loaded)
-        self._write(loaded, [each for each in self.running if not each.finished and not each.cancelled], rows)
+        jobs = [each for each in self.running if not each.finished and not each.cancelled]
+        if jobs:
+            self._write(loaded, jobs, rows)
 
-    def _join(self, loaded: LoadedModel, first: CompletionJob, room: int) -> None:
-        """Let waiting jobs with the settings of the first run with it. room: how many texts more fit into the batch.
+    def _join(self, loaded: LoadedModel, first: CompletionJob, rows: int) -> None:
+        """Let waiting jobs with the settings of the first run with it. rows: how many texts fit into a batch.
 
         A longer prompt is read token by token while shorter ones are continued. So prompts whose lengths differ by more
         than half of the tokens to generate do not go together.
         """
-        shortest, longest = first.shortest, first.longest
         for job in list(self.waiting):
             if not isinstance(job, CompletionJob) or not job.shareable or job.request.model != first.request.model:
                 continue
             try:
                 job.prepare(loaded)
-            except ApiError as error:
-                self._take_from_queue(job)
-                job.finish(error)
+            except ApiError:  # raised again when its turn comes
                 continue
-            shorter, longer = min(shortest, job.shortest), max(longest, job.longest)
-            near = longer - shorter <= first.request.max_tokens // 2
-            fits = job.settings == first.settings and near and len(job.choices) <= room
-            if fits and self._take_from_queue(job):
-                self.running.append(job)
-                room, shortest, longest = room - len(job.choices), shorter, longer
+            batch = [*self.running, job]
+            lengths = [length for each in batch for length in each.lengths]
+            near = max(lengths) - min(lengths) <= first.request.max_tokens // 2
+            fits = job.settings == first.settings and sum(len(each.choices) for each in batch) <= rows
+            if near and fits and self._take_from_queue(job):
+                self.running = batch
 
     def _write(self, loaded: LoadedModel, jobs: list[CompletionJob], rows: int) -> None:
         """Generate the texts of all jobs, `rows` at a time."""
-        if not jobs:
-            return
         request, choices = jobs[0].request, [choice for job in jobs for choice in job.choices]
         params = replace(request.params, max_new_tokens=max(job.request.max_tokens for job in jobs))
         seed = secrets.randbelow(2**40) if request.seed is None else request.seed
-        self.began = time.perf_counter()
+        began = time.perf_counter()
+
+        def update(batch: list[Choice]) -> None:
+            """Pass on what is new. Called after each token; on a GPU after several."""
+            if self.stopped:
+                raise SERVER_ENDS
+            self.tokens_per_s = sum(choice.new_tokens for choice in choices) / (time.perf_counter() - began)
+            for job in jobs:
+                job.update()
+            self._answer_candidates(loaded, request.model)
+
         for first in range(0, len(choices), rows):
             batch = choices[first : first + rows]
-            if all(choice.done for choice in batch):  # cancelled
-                continue
-            recorder = LogprobRecorder(batch, loaded.model.config.block_size)
-            update, keep = partial(self._update, loaded, jobs, recorder), jobs[0].keep
-            generate(loaded.model, loaded.tokenizer, batch, params, seed, first, update, keep, recorder.record)
-
-    def _update(
-        self, loaded: LoadedModel, jobs: list[CompletionJob], recorder: LogprobRecorder, batch: list[Choice]
-    ) -> None:
-        """Pass on what is new. Called after each token; on a GPU after several."""
-        if self.stopped:
-            raise Stopped
-        recorder.score(batch)
-        new_tokens = sum(choice.new_tokens for job in jobs for choice in job.choices)
-        self.tokens_per_s = new_tokens / (time.perf_counter() - self.began)
-        for job in jobs:
-            job.update()
-        self._answer_candidates(loaded, jobs[0].request.model)
+            if not all(choice.done for choice in batch):  # they are when their jobs were cancelled
+                wanted = any(choice.logprobs is not None for choice in batch)
+                generate(loaded.model, loaded.tokenizer, batch, params, seed, first, update, jobs[0].keep, wanted)
 
     def _answer_candidates(self, loaded: LoadedModel, model_id: str) -> None:
         """Answer the first waiting request for candidates of this model, if there is one."""
-        for job in list(self.waiting):
-            if isinstance(job, CandidatesJob) and job.request.model == model_id:
-                if self._take_from_queue(job):
-                    try:
-                        job.run(loaded)
-                    except Exception as error:
-                        fail([job], error)
-                return
+        mine = (job for job in list(self.waiting) if isinstance(job, CandidatesJob) and job.request.model == model_id)
+        job = next(mine, None)
+        if job and self._take_from_queue(job):
+            try:
+                job.run(loaded)
+            except Exception as error:
+                fail([job], error)
 
     def _take_from_queue(self, job: Job) -> bool:
         """Take a job from the queue; False: it is not there any more."""

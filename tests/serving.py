@@ -15,7 +15,6 @@ from generation.batching import Continuation, generate
 from generation.catalog import Catalog
 from generation.sampling import SamplingParams
 from generation.security import Access
-from generation.server import Limits
 from generation.worker import Worker
 
 LONG = 10**6  # more tokens than a test waits for
@@ -109,7 +108,7 @@ def running_server(run: Path, max_queue: int = 64, **access):
     worker.start()
     worker.wait_until_ready()
     listener = serve.listen("127.0.0.1", 0)
-    server = serve.make_server(worker, catalog, access, Limits(max_tokens=LONG))
+    server = serve.make_server(worker, catalog, access, LONG)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     jobs, submit = [], worker.submit

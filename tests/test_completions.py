@@ -1,16 +1,19 @@
 """The API's requests, and the text of an answer as it grows."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import story
 from test_wordpiece import BERT
 
-from generation.choices import Choice, LogprobRecorder, held_back
+from generation.batching import generate
+from generation.choices import Choice, held_back
 from generation.completions import ApiError, Delta, Token, choice_json, parse_candidates, parse_completion
 from generation.sampling import SamplingParams
 from generation.scoring import encode_prompt, prompt_tokens
+from model import GPTConfig
 from tokenizer import Tokenizer
 
 NATIVE = Tokenizer.build(Counter(story()))
@@ -27,9 +30,9 @@ def choice(text: str, stops=(), max_new_tokens=100, stop="", **settings) -> tupl
     for number, i in enumerate(NATIVE.encode(text).tolist()):
         if made.done:
             break
-        made.add(i)
-        if made.logprobs is not None:
-            made.scores.append((-1.0 - number, {"众": -0.5}))
+        logprobs = torch.full((NATIVE.vocab_size,), -99.0)
+        logprobs[NATIVE.token_to_id("青")], logprobs[i] = -0.5, -1.0 - number
+        made.add(i, logprobs)
         deltas += [delta] if (delta := made.take()) else []
     return made, deltas
 
@@ -228,7 +231,7 @@ def test_character_of_bytes_is_given_whole_with_the_sum_of_its_scores():
     _, deltas = choice("却😀说", logprobs=1)
     assert [delta.text for delta in deltas] == ["却", "😀", "说"]
     (token,) = deltas[1].tokens
-    assert token == Token("😀", 1, -2.0 - 3.0 - 4.0 - 5.0, {"众": -0.5, "😀": -14.0})
+    assert token == Token("😀", 1, -2.0 - 3.0 - 4.0 - 5.0, {"青": -0.5, "😀": -14.0})
     assert deltas[2].tokens[0].offset == 2
 
 
@@ -239,24 +242,29 @@ def test_logprobs_end_where_the_text_ends():
     assert answer["logprobs"]["text_offset"] == [7, 8, 9] and answer["logprobs"]["token_logprobs"] == [-1, -2, -3]
 
 
-def test_recorder_gives_each_row_the_scores_of_its_own_steps():
-    """Prompts of 1 and 3 tokens, two steps read at once: the second row begins in step 2."""
-    params = SamplingParams(max_new_tokens=9)
+def test_each_row_gets_the_scores_of_its_own_steps():
+    """Prompts of 1 and 3 tokens, four steps read at once: the first row ends where the second begins, in step 2."""
+    params = SamplingParams(max_new_tokens=2)
     batch = [Choice(NATIVE, [NATIVE.cls] * n, params, logprobs=0) for n in (1, 3)]
-    recorder = LogprobRecorder(batch, block_size=8)
     logits = torch.randn(4, 2, NATIVE.vocab_size, generator=torch.Generator().manual_seed(1))
     ids = NATIVE.encode("却说老道").tolist()
-    for step in range(4):
-        recorder.record(logits[step])
-        for row, first in ((0, 0), (1, 2)):
-            if step >= first:
-                batch[row].add(ids[step])
-        if step % 2:
-            recorder.score(batch)
+
+    def stream(idx, max_new_tokens, on_logits, **settings):
+        for step in range(4):
+            on_logits(logits[step])
+            yield torch.tensor([ids[step]] * 2)
+
+    wpe = SimpleNamespace(weight=torch.empty(0, device="meta"))  # no CPU: several steps are read at once
+    transformer, config = SimpleNamespace(wpe=wpe), GPTConfig(NATIVE.vocab_size, 8)
+    model = SimpleNamespace(transformer=transformer, config=config, stream=stream)
+    deltas = []
+    update = lambda batch: deltas.extend(choice.take() for choice in batch)  # noqa: E731
+    generate(model, NATIVE, batch, params, seed=1, on_update=update, with_logprobs=True)
     expected = logits.log_softmax(-1)
-    for row, steps in ((0, range(4)), (1, range(2, 4))):
+    assert [delta.text for delta in deltas] == ["却说", "老道"]
+    for row, steps in ((0, (0, 1)), (1, (2, 3))):
         own = [expected[step, row, ids[step]].item() for step in steps]
-        assert [score[0] for score in batch[row].scores] == pytest.approx(own)
+        assert [token.logprob for token in deltas[row].tokens] == pytest.approx(own)
 
 
 # -- prompts -----------------------------------------------------------------------------------------------------------

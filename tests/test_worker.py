@@ -1,9 +1,11 @@
 """The worker's queue and batches, and the models that it loads."""
 
+import gc
 import json
 import os
 import shutil
 import threading
+import weakref
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -94,7 +96,7 @@ def test_waiting_requests_with_the_same_settings_are_one_batch(worker, batches):
     wait_behind(worker, *clients)
     assert batches == [1, 6, 1]
     assert [len([c for c in client.job.choices if c.done]) for client in clients] == [2, 1, 1, 3]
-    assert clients[1].job.usage().completion_tokens <= 5 and clients[3].job.usage().completion_tokens == 24
+    assert clients[1].job.usage()["completion_tokens"] <= 5 and clients[3].job.usage()["completion_tokens"] == 24
 
 
 def test_batch_is_limited(worker, batches, monkeypatch):
@@ -131,7 +133,7 @@ def test_request_in_a_batch_that_is_cancelled_does_not_end_the_others(worker):
     gone, other = completion(max_tokens=LONG), completion(max_tokens=50)
     gone.job.emit = lambda event: isinstance(event, Delta) and worker.cancel(gone.job)
     wait_behind(worker, gone, other)
-    assert gone.job.usage().completion_tokens <= 2 and len(other.job.choices[0].new_ids) == 50
+    assert gone.job.usage()["completion_tokens"] <= 2 and other.job.choices[0].new_tokens == 50
 
 
 def test_text_that_is_done_is_finished_before_the_batch(worker):
@@ -273,6 +275,15 @@ def test_loader_keeps_one_model_and_takes_a_better_checkpoint(runs, capsys):
     metadata = json.loads((better / "trainer.json").read_text())
     (better / "trainer.json").write_text(json.dumps({**metadata, "val_loss": metadata["val_loss"] / 2}))
     assert loader("").folder.name == "ckpt-00000050" and capsys.readouterr().err.count("loading ") == 4
+
+
+def test_request_that_waits_does_not_keep_its_model_in_memory(runs):
+    loader, waiting = serve.ModelLoader(Catalog(Path("out/new"), Path("out")), SETTINGS), completion()
+    waiting.job.prepare(loader("new"))
+    model = weakref.ref(loader("new").model)
+    loader("old")
+    gc.collect()
+    assert model() is None
 
 
 def test_worker_writes_with_the_model_that_is_named(runs):

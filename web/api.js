@@ -9,9 +9,9 @@ export class ApiError extends Error {
 }
 
 export class Api {
-  /** key: a function that gives the API key, "" for none. */
-  constructor(key) {
-    this.key = key;
+  /** key: a function that gives the API key, "" for none. askForKey: asks for one; returns whether one was given. */
+  constructor(key, askForKey) {
+    Object.assign(this, { key, askForKey });
   }
 
   async health() {
@@ -66,6 +66,7 @@ export class Api {
       throw signal?.aborted && error.name === "AbortError" ? error : new ApiError(0, { code: "offline" });
     }
     if (response.ok) return response;
+    if (response.status === 401 && (await this.askForKey())) return this.#send(path, body, signal);
     const answer = await response.json().catch(() => ({}));
     throw new ApiError(response.status, answer.error, Number(response.headers.get("Retry-After")) || 0);
   }

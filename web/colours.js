@@ -10,7 +10,7 @@ const PAUSE = 1200; // milliseconds after the last change
 const AT_ONCE = 8000; // characters that are scored by one request
 
 export class Colours {
-  /** page: {api, settings, desk, editor, status, models, writer, askForKey}. */
+  /** page: {api, settings, desk, editor, status, models, writer}. */
   constructor(page) {
     Object.assign(this, { page, on: false });
   }
@@ -45,7 +45,7 @@ export class Colours {
 
   /** Score what has no score yet, part by part. */
   async #score() {
-    const { desk, writer, status, askForKey } = this.page;
+    const { desk, writer, status } = this.page;
     this.controller?.abort();
     const controller = (this.controller = new AbortController());
     try {
@@ -53,9 +53,7 @@ export class Colours {
         if (writer.busy || !(await this.#scorePart(desk.manuscript, controller.signal))) return this.changed();
       }
     } catch (error) {
-      if (error.name === "AbortError") return;
-      if (error.status === 401 && (await askForKey())) return this.#score();
-      status.failed(error);
+      if (error.name !== "AbortError") status.failed(error);
     }
   }
 

@@ -50,12 +50,12 @@ function recordItem({ desk, drawer }, record) {
   return make("li", {}, open, remove);
 }
 
-export function saveText({ desk }) {
+function saveText({ desk }) {
   const { text } = desk.manuscript;
   download(`${fileName(nameOf(desk.record, text))}.txt`, text.endsWith("\n") ? text : text + "\n", "text/plain");
 }
 
-export function saveMarkdown({ desk }) {
+function saveMarkdown({ desk }) {
   const { text } = desk.manuscript, name = nameOf(desk.record, text);
   download(`${fileName(name)}.md`, `# ${name}\n\n${toMarkdown(text)}`, "text/markdown");
 }

@@ -23,8 +23,7 @@ const { settings } = Object.assign(page, { settings: new Settings() });
 setLanguage(settings.language);
 translate();
 
-page.askForKey = () => askForKey(settings);
-page.api = new Api(() => settings.key);
+page.api = new Api(() => settings.key, () => askForKey(settings));
 page.editor = new Editor($("text"), {
   undo: () => travel("undo"), redo: () => travel("redo"), composed: () => page.writer.composed(), moved: showButtons,
   clicked: (place, event) => clicked(place, event), dropped: (data, place) => dropped(data, place),

@@ -3,7 +3,7 @@
 import { number, t } from "./strings.js";
 
 export class Models {
-  /** page: {api, settings, status, askForKey}. */
+  /** page: {api, settings, status}. */
   constructor(page) {
     Object.assign(this, { page, list: [], listeners: new Set() });
   }
@@ -15,12 +15,11 @@ export class Models {
   }
 
   async load() {
-    const { api, status, askForKey } = this.page;
+    const { api, status } = this.page;
     try {
       this.list = await api.models();
       for (const listener of this.listeners) listener();
     } catch (error) {
-      if (error.status === 401 && (await askForKey())) return this.load();
       status.failed(error);
     }
     status.showModel();

@@ -7,7 +7,7 @@ const POLL = 5000, POLL_WHILE_DOWN = 2000; // milliseconds
 const SPEED_EVERY = 250; // milliseconds
 
 /** An error in the person's words. */
-export function words({ status, code, message }) {
+function words({ status, code, message }) {
   if (code === "offline" || code === "broken") return t(code);
   if (code === "model_not_found") return t("unknownModel");
   return t("failed", { message: message || status });

@@ -142,7 +142,6 @@ let language = "en";
 export function setLanguage(chosen) {
   language = chosen || (navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en");
   document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
-  return language;
 }
 
 /** A text in the chosen language. */

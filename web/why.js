@@ -8,7 +8,7 @@ import { newGroup, promptFields } from "./writer.js";
 const COUNT = 50, SHOWN = 10;
 
 export class Why {
-  /** page: {api, settings, desk, editor, writer, status, models, askForKey}. */
+  /** page: {api, settings, desk, editor, writer, status, models}. */
   constructor(page) {
     Object.assign(this, { page, panel: $("candidates"), list: $("candidates-list"), place: null });
     $("close-candidates").addEventListener("click", () => this.close());
@@ -21,20 +21,17 @@ export class Why {
 
   /** Show the candidates for the character at a place; at the end of the text for the next one. */
   async open(place, focus = false) {
-    const { api, settings, desk, status, askForKey } = this.page, { text } = desk.manuscript;
+    const { api, desk, status } = this.page, { text } = desk.manuscript;
     this.controller?.abort();
     this.controller = new AbortController();
     this.place = desk.manuscript.place(place, false);
-    const context = { ...promptFields(this.page, text, place), prefix: desk.record.prefix };
-    const body = { ...settings.sampling, ...context, count: COUNT };
     try {
+      const body = { ...promptFields(this.page, text, place), count: COUNT };
       const { candidates } = await api.candidates(body, this.controller.signal);
       this.#show(candidates, characterAt(text, place));
       if (focus) this.list.querySelector("button:enabled")?.focus();
     } catch (error) {
-      if (error.name === "AbortError") return;
-      if (error.status === 401 && (await askForKey())) return this.open(place, focus);
-      status.failed(error);
+      if (error.name !== "AbortError") status.failed(error);
     }
   }
 

@@ -23,7 +23,7 @@ class Run {
 }
 
 export class Writer {
-  /** page: {api, settings, desk, editor, status, choices, models, askForKey}. */
+  /** page: {api, settings, desk, editor, status, choices, models}. */
   constructor(page) {
     Object.assign(this, { page, run: null, last: null, late: new Set(), seeds: 0 });
   }
@@ -193,14 +193,13 @@ export class Writer {
 
   /** The text before a place as a request's fields. */
   #prompt(manuscript, at) {
-    const { settings, desk } = this.page, seed = settings.seed && { seed: settings.seed + this.seeds };
-    const context = { ...promptFields(this.page, manuscript.text, at), prefix: desk.record.prefix };
-    return { ...settings.sampling, ...seed, ...context };
+    const { seed } = this.page.settings;
+    return { ...promptFields(this.page, manuscript.text, at), ...(seed && { seed: seed + this.seeds }) };
   }
 
-  /** The events of a request. Asks for a key, and waits where the queue is full. */
+  /** The events of a request. Waits where the queue is full. */
   async *#events(run, body) {
-    const { api, status, askForKey } = this.page, { signal } = run.controller;
+    const { api, status } = this.page, { signal } = run.controller;
     for (;;) {
       try {
         for await (const event of api.complete(body, signal)) {
@@ -210,7 +209,6 @@ export class Writer {
         }
         return;
       } catch (error) {
-        if (error.status === 401 && (await askForKey())) continue;
         if (error.status !== 429) throw error;
         const seconds = error.retryAfter || 3;
         status.busy(seconds);
@@ -220,10 +218,11 @@ export class Writer {
   }
 }
 
-/** The prompt for a place, without what no model would see any more. */
-export function promptFields(page, text, at) {
-  const window = page.models.current?.context_window ?? 1024;
-  return { prompt: promptOf(text.slice(0, at), Math.max(0, at - SEEN * window)).prompt };
+/** A request's fields for a place: the sampling settings, the pinned text, the prompt that a model can still see. */
+export function promptFields({ settings, models, desk }, text, at) {
+  const window = models.current?.context_window ?? 1024;
+  const { prompt } = promptOf(text.slice(0, at), Math.max(0, at - SEEN * window));
+  return { ...settings.sampling, prompt, prefix: desk.record.prefix };
 }
 
 /** What the model has written, with how likely it found each character. */
