@@ -39,14 +39,14 @@ class PathStr(str):
     """The type of settings that are paths. A leading ~ is replaced by the home folder; the values are plain strings."""
 
 
-def configure(Settings: type, argv: list[str] | None = None):
+def configure(Settings: type):
     """Parse the script's command line. Prints --help and exits; exits with status 2 on a mistake."""
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # until `run` is called there is nothing to save
     sys.excepthook = _report_missing_package  # the heavy imports follow
     for stream in (sys.stdout, sys.stderr):  # Windows consoles default to a code page without Chinese
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    argv = sys.argv[1:] if argv is None else argv
+    argv = sys.argv[1:]
     if "--help" in argv or "-h" in argv:
         print(help_text(Settings))
         sys.exit(0)
@@ -104,13 +104,10 @@ LESS_MEMORY = {
 
 def _report_missing_package(kind: type, error: BaseException, traceback) -> None:
     """sys.excepthook: a package that is not installed ends with a message and status 2, anything else as usual."""
-    if not issubclass(kind, ModuleNotFoundError):
-        sys.__excepthook__(kind, error, traceback)
-        return
-    activate = r".venv\Scripts\activate" if os.name == "nt" else "source .venv/bin/activate"
-    script, advice = os.path.basename(sys.argv[0]), f"Run {activate}, or pip install -r requirements.txt"
-    print(f"{script}: this Python has no package {error.name}. {advice}", file=sys.stderr, flush=True)
-    os._exit(2)
+    if isinstance(error, ModuleNotFoundError):
+        activate = r".venv\Scripts\activate" if os.name == "nt" else "source .venv/bin/activate"
+        _fail(f"this Python has no package {error.name}. Run {activate}, or pip install -r requirements.txt")
+    sys.__excepthook__(kind, error, traceback)
 
 
 def _fail(message) -> typing.NoReturn:
@@ -126,7 +123,7 @@ def parse(Settings: type, argv: list[str]):
     appended to the setting `inputs`, where the script has one.
     """
     for word in argv:
-        if not word.isprintable() and re.search("[\ud800-\udfff]", word):
+        if re.search("[\ud800-\udfff]", word):
             raise UserError(f"{word!r} is not valid UTF-8")
     known = {field.name: field for field in fields(Settings)}
     values, overrides, rest = {}, {}, list(argv)
@@ -180,8 +177,7 @@ def read_config(path: str, Settings: type) -> dict:
     """The name -> value pairs of a config file, each checked against its type in Settings. Raises UserError."""
     try:
         with open(path, encoding="utf-8-sig") as file:
-            tree = ast.parse(file.read(), path)
-            values = _read_lines(tree, path, Settings)
+            return _read_lines(ast.parse(file.read(), path), path, Settings)
     except OSError as error:
         here = os.path.dirname(path) or "."
         there = sorted(n for n in os.listdir(here) if n.endswith(".py")) if os.path.isdir(here) else []
@@ -193,7 +189,6 @@ def read_config(path: str, Settings: type) -> dict:
         raise UserError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
     except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
         raise UserError(f"{path}, line {getattr(error, 'lineno', '?')}: not a `name = value` line") from None
-    return values
 
 
 def _read_lines(tree: ast.Module, path: str, Settings: type) -> dict:
@@ -258,47 +253,39 @@ def _options(kind) -> tuple:
 
 
 def _from_text(text: str, kind, where: str):
-    """Convert text from the command line to the setting's type. Raises UserError."""
-    if typing.get_origin(kind) is list:
-        return _from_text(text, typing.get_args(kind)[0], where)
+    """Convert text from the command line to the setting's type, or to that of a list's elements. Raises UserError."""
+    kind = typing.get_args(kind)[0] if typing.get_origin(kind) is list else kind
     for option in _options(kind):
+        value = text
         try:
             if option is bool:
-                return _BOOL[text.lower()]
-            if option is int:
-                return int(text) if text.strip("+-").isdigit() else _check(float(text), int, where)
-            if option is float:
-                return float(text)
-            if option is PathStr:
-                return os.path.expanduser(text)
-            if typing.get_origin(option) is Literal:
-                return {str(value): value for value in typing.get_args(option)}[text]
-            return _check(text, option, where)
-        except (KeyError, ValueError, UserError):
+                value = _BOOL[text.lower()]
+            elif option is int and text.strip("+-").isdigit():
+                value = int(text)  # all digits of a large number
+            elif option in (int, float):
+                value = float(text)
+            elif typing.get_origin(option) is Literal:
+                value = {str(choice): choice for choice in typing.get_args(option)}[text]
+            return _check(value, option, where)
+        except (KeyError, ValueError):
             continue
     raise UserError(f"{where}: expected {_show_type(kind)}")
 
 
 def _check(value, kind, where: str):
-    """Check a value that has a type already (from a config file) against the setting's type. Raises UserError."""
+    """Check a value against the setting's type. Raises UserError. A whole number may be a float: 1e6, or 8 / 2."""
     for option in _options(kind):
-        if typing.get_origin(option) is Literal:
-            if value in typing.get_args(option):
-                return value
-        elif typing.get_origin(option) is list:
-            if isinstance(value, list):
-                return [_check(element, typing.get_args(option)[0], where) for element in value]
-        elif isinstance(value, bool) or option is bool:
-            if isinstance(value, bool) and option is bool:
-                return value
-        elif option is float and isinstance(value, (int, float)):
-            return float(value)
-        elif option is int and isinstance(value, float) and value.is_integer():
-            return int(value)  # 1e6, or 8 / 2
-        elif option is PathStr and isinstance(value, str):
-            return os.path.expanduser(value)
-        elif isinstance(value, option):
+        origin, arguments = typing.get_origin(option), typing.get_args(option)
+        if origin is list and type(value) is list:
+            return [_check(element, arguments[0], where) for element in value]
+        if type(value) is option or (origin is Literal and value in arguments):
             return value
+        if option is float and type(value) is int:
+            return float(value)
+        if option is int and type(value) is float and value.is_integer():
+            return int(value)
+        if option is PathStr and type(value) is str:
+            return os.path.expanduser(value)
     raise UserError(f"{where}: expected {_show_type(kind)}")
 
 

@@ -14,8 +14,10 @@ import os
 import platform
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -81,12 +83,9 @@ class Corpus:
         This compares models with different vocabularies. For each [UNK], the cost of naming any character of
         Unicode, 20 bits, is added.
         """
-        bits = nats_per_token / np.log(2) * self.meta["val_tokens"] + self._val_unknown * np.log2(0x110000 - 0x800)
+        unknown = (self.val == self.tokenizer.unk).sum()
+        bits = nats_per_token / np.log(2) * self.meta["val_tokens"] + unknown * np.log2(0x110000 - 0x800)
         return float(bits / self.meta["val_characters"])
-
-    @cached_property
-    def _val_unknown(self) -> int:
-        return int((self.val == self.tokenizer.unk).sum())
 
 
 def read_meta(folder: Path) -> dict:
@@ -140,40 +139,35 @@ class Windows:
         last = len(tokens) - block_size - 1  # where the last window can start
         self.phases = min(self.stride, last + 1)
         self.per_epoch = (last - (self.phases - 1)) // self.stride + 1  # the same for every phase
-        self._epoch, self._starts = None, None
+        self.epoch_starts = lru_cache(maxsize=1)(self._epoch_starts)
 
     def _epoch_starts(self, epoch: int) -> np.ndarray:
         """Where the epoch's windows start, (per_epoch,), in the order in which they are served."""
-        if epoch != self._epoch:
-            rng = np.random.default_rng((self.seed, epoch))
-            phase = rng.integers(self.phases)
-            self._starts = phase + self.stride * rng.permutation(self.per_epoch)
-            self._epoch = epoch
-        return self._starts
+        rng = np.random.default_rng((self.seed, epoch))
+        phase = rng.integers(self.phases)
+        return phase + self.stride * rng.permutation(self.per_epoch)
 
     def starts(self, first: int, count: int) -> np.ndarray:
         """Where windows first .. first + count - 1 of the endless stream start, (count,)."""
         numbers = np.arange(first, first + count)
         epochs = numbers // self.per_epoch
-        return np.concatenate([self._epoch_starts(e)[numbers[epochs == e] % self.per_epoch] for e in np.unique(epochs)])
+        return np.concatenate([self.epoch_starts(e)[numbers[epochs == e] % self.per_epoch] for e in np.unique(epochs)])
 
     def batch(self, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Windows first .. first + count - 1 as inputs and next-token targets, each (count, block_size) int64."""
-        window = self.tokens[self.starts(first, count)[:, None] + np.arange(self.block_size + 1)]
-        window = window.astype(np.int64)
+        positions = self.starts(first, count)[:, None] + np.arange(self.block_size + 1)
+        window = self.tokens[positions].astype(np.int64)
         return window[:, :-1], window[:, 1:]
 
 
-def validation_windows(
-    tokens: np.ndarray, block_size: int, at_most: int = 0, ignore_index: int = -100
-) -> tuple[np.ndarray, np.ndarray]:
+def validation_windows(tokens: np.ndarray, block_size: int, at_most: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Every token of the validation text but the first as a target exactly once: x, y of (n, block_size) int64.
 
-    at_most: only so many windows, spread evenly over the text. ignore_index: the target where the last window has no
-    token (torch's default, which is not counted in the loss).
+    at_most: only so many windows, spread evenly over the text. Where the last window has no token, the target is -100,
+    which torch does not count in the loss.
     """
     n = max(1, -(-(len(tokens) - 1) // block_size))
-    padded = np.full(n * block_size + 1, ignore_index, dtype=np.int64)
+    padded = np.full(n * block_size + 1, -100, dtype=np.int64)
     padded[: len(tokens)] = tokens
     x, y = padded[:-1].reshape(n, -1), padded[1:].reshape(n, -1)
     if at_most and n > at_most:
@@ -205,14 +199,16 @@ def fsync(path) -> None:
         os.close(handle)
 
 
-def write_atomic(path, data: bytes) -> None:
-    """Write a file under a temporary name, fsync it, rename it: a reader sees the old content or all of the new.
+@contextmanager
+def replacing(path) -> Iterator[Path]:
+    """A temporary name to write a file under. At the end of the block the file is synced and renamed to `path`.
 
-    Raises OSError when it cannot be written. Then the old content is still there, and no temporary file.
+    So a reader sees the old content or all of the new. After any error the old content is still there, and no temporary
+    file.
     """
     temporary = Path(f"{path}.writing")
     try:
-        temporary.write_bytes(data)
+        yield temporary
         fsync(temporary)
         os.replace(temporary, path)
     except BaseException:
@@ -220,7 +216,13 @@ def write_atomic(path, data: bytes) -> None:
         raise
 
 
-class FolderLock:
+def write_atomic(path, data: bytes) -> None:
+    """Replace a file's content as `replacing` does. Raises OSError when it cannot be written."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+class FolderLock(AbstractContextManager):
     """An exclusive claim on a folder, for a with block. The system ends it with the process, however that ends.
 
     The lock is on a file `.lock` in the folder, which also says who holds it. The file stays; only the lock matters.
@@ -240,9 +242,6 @@ class FolderLock:
         self.file.truncate(0)
         self.file.write(f"pid {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
         self.file.flush()
-
-    def __enter__(self) -> "FolderLock":
-        return self
 
     def __exit__(self, *error) -> None:
         self.file.close()
@@ -271,11 +270,10 @@ def promote_staged(folder: Path) -> None:
     if not (staging / "meta.json").exists():
         return
     for name in FILES:
-        if (staging / name).exists():
-            try:
-                os.replace(staging / name, folder / name)
-            except FileNotFoundError:
-                pass  # another reader has moved it
-            except PermissionError:  # Windows: a file that is mapped cannot be replaced
-                raise UserError(f"{folder / name} is in use (by a training run?). Stop that, then try again.") from None
+        try:
+            os.replace(staging / name, folder / name)
+        except FileNotFoundError:
+            pass  # moved already, by this or another reader
+        except PermissionError:  # Windows: a file that is mapped cannot be replaced
+            raise UserError(f"{folder / name} is in use (by a training run?). Stop that, then try again.") from None
     shutil.rmtree(staging, ignore_errors=True)

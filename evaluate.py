@@ -44,7 +44,6 @@ import json
 import math
 import re
 from collections.abc import Iterable
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -64,17 +63,21 @@ def main(s: Settings) -> None:
     device = pick_device(s.device)
     dtype = pick_dtype(s.dtype, device)
     folder = checkpoint.find_checkpoint(s.model or checkpoint.newest_run(Path("out")))
-    data_dir = s.data_dir or checkpoint.read_metadata(folder).get("data_dir", "data/novel")
-    corpus = Corpus.open(data_dir)
+    corpus = Corpus.open(s.data_dir or checkpoint.read_metadata(folder).get("data_dir", "data/novel"))
     model, losses = score(folder, corpus, device, dtype)
-    result = {"model": folder.as_posix(), "bits_per_char": corpus.bits_per_char(losses.sum() / len(corpus.val))}
-    result["standard_error"] = standard_error(losses, corpus)
+    result = {
+        "model": folder.as_posix(),
+        "bits_per_char": corpus.bits_per_char(losses.sum() / len(corpus.val)),
+        "standard_error": standard_error(losses, corpus),
+    }
     if s.baseline:
         baseline = checkpoint.find_checkpoint(s.baseline)
         difference = losses - score(baseline, corpus, device, dtype)[1]
-        result["baseline"] = baseline.as_posix()
-        result["difference"] = difference_in_bits(difference.sum(), corpus)
-        result["difference_standard_error"] = standard_error(difference, corpus)
+        result |= {
+            "baseline": baseline.as_posix(),
+            "difference": difference_in_bits(difference.sum(), corpus),
+            "difference_standard_error": standard_error(difference, corpus),
+        }
 
     if s.samples:
         samples = read_samples(Path(s.samples))
@@ -83,8 +86,7 @@ def main(s: Settings) -> None:
         samples = [c.text for c in generate(model, corpus.tokenizer, ["[CLS]"] * s.num_samples, params, s.seed)]
     training = corpus.tokenizer.decode(corpus.train)
     book = held_out_pieces(corpus, len(samples), max(200, *map(len, samples)))
-    figures = {"samples": text_statistics(samples, training), "held-out text": text_statistics(book, training)}
-    result |= figures
+    result |= {"samples": text_statistics(samples, training), "held-out text": text_statistics(book, training)}
     print(json.dumps(result, ensure_ascii=False, indent=2) if s.json else table(result))
 
 
@@ -98,7 +100,7 @@ def score(folder: Path, corpus: Corpus, device, dtype: torch.dtype) -> tuple[GPT
     """
     check_vocabulary(folder, corpus)
     model = checkpoint.load_pretrained(folder).to(device)
-    with torch.autocast(device.type, dtype) if dtype != torch.float32 else nullcontext():
+    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
         return model, held_out_losses(model, corpus.val, device)
 
 
@@ -117,14 +119,11 @@ def held_out_losses(model: GPT, ids: np.ndarray, device, batch_size: int = 8) ->
     block = model.config.block_size
     stride = max(1, block // 2)
     starts = np.arange(0, max(1, len(ids) - 1 - (block - stride)), stride)  # the last window reaches the end
+    padded = np.append(ids, np.zeros(block, ids.dtype))
     losses = np.zeros(len(ids) - 1)
     for group in np.array_split(starts, math.ceil(len(starts) / batch_size)):
-        window = np.zeros((len(group), block + 1), dtype=np.int64)
-        for row, start in enumerate(group):
-            piece = ids[start : start + block + 1]
-            window[row, : len(piece)] = piece
-        x, y = torch.from_numpy(window[:, :-1]).to(device), torch.from_numpy(window[:, 1:]).to(device)
-        for start, logits, targets in zip(group, model(x)[0], y):
+        windows = torch.from_numpy(padded[group[:, None] + np.arange(block + 1)].astype(np.int64)).to(device)
+        for start, logits, targets in zip(group, model(windows[:, :-1])[0], windows[:, 1:]):
             nats = F.cross_entropy(logits.float(), targets, reduction="none").cpu().numpy()  # (block,)
             first = block - stride if start else 0  # those before were counted by the window before
             part = losses[start + first : start + block]
@@ -189,18 +188,17 @@ def read_samples(path: Path) -> list[str]:
 def text_statistics(texts: list[str], training: str) -> dict[str, float]:
     """Figures of some texts. Rates are fractions of 1; n-grams are of characters."""
     characters = sum(map(len, texts))
-    figures = {"texts": len(texts), "characters": characters}
-    for n in (1, 2, 3, 4):
-        figures[f"distinct-{n}"] = 1 - repeated_share(texts, n)
-    for n in (8, 12):
-        figures[f"repeated {n}-grams"] = repeated_share(texts, n)
-    figures["texts with unbalanced quotes"] = sum(not balanced(text) for text in texts) / len(texts)
-    for name, mark in (("line breaks", "\n"), ("…", "…"), ("—", "—")):
-        figures[f"{name} per character"] = sum(text.count(mark) for text in texts) / characters
-    figures["longest copied run"] = longest_copied_run(texts, training)
-    for n in (20, 50):
-        figures[f"in copied runs of {n}"] = copied_share(texts, training, n)
-    return figures
+    marks = {"line breaks": "\n", "…": "…", "—": "—"}
+    return {
+        "texts": len(texts),
+        "characters": characters,
+        **{f"distinct-{n}": 1 - repeated_share(texts, n) for n in (1, 2, 3, 4)},
+        **{f"repeated {n}-grams": repeated_share(texts, n) for n in (8, 12)},
+        "texts with unbalanced quotes": sum(not balanced(text) for text in texts) / len(texts),
+        **{f"{name} per character": "".join(texts).count(mark) / characters for name, mark in marks.items()},
+        "longest copied run": longest_copied_run(texts, training),
+        **{f"in copied runs of {n}": copied_share(texts, training, n) for n in (20, 50)},
+    }
 
 
 def repeated_share(texts: list[str], n: int) -> float:
@@ -270,12 +268,9 @@ def table(result: dict) -> str:
     if "baseline" in result:
         difference = with_error(result["difference"], result["difference_standard_error"], "+.3f")
         lines.append(f"difference from {result['baseline']}: {difference}")
-    lines.append("")
-    columns = ("samples", "held-out text")
-    lines.append(f"{'':30}{columns[0]:>14}{columns[1]:>16}")
-    for name in result[columns[0]]:
-        cells = (result[column][name] for column in columns)
-        lines.append(f"{name:30}" + "".join(f"{cell:>{width},.4g}" for cell, width in zip(cells, (14, 16))))
+    lines += ["", f"{'':30}{'samples':>14}{'held-out text':>16}"]
+    for name, figure in result["samples"].items():
+        lines.append(f"{name:30}{figure:>14,.4g}{result['held-out text'][name]:>16,.4g}")
     return "\n".join(lines)
 
 

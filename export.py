@@ -24,15 +24,14 @@ class Settings:
 
 settings = configure(Settings) if __name__ == "__main__" else None  # before the heavy imports: --help answers at once
 
-import os
 import re
-from contextlib import suppress
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
 import checkpoint
-from dataset import fsync, write_atomic
+from dataset import replacing, write_atomic
 from model import GPT
 from tokenizer import SPECIALS, Tokenizer
 
@@ -65,8 +64,7 @@ def main(s: Settings) -> None:
     length = max(1, model.config.block_size // 2)  # leaves half of the context window for the prompt
     write_atomic(modelfile, ollama_modelfile(path.name, model.config.block_size, length).encode())
     print(f"read       {folder.as_posix()}")
-    print_written(path, tensors, s.quantize)
-    print_how_to_open(quote(str(path)), quote(str(modelfile)), length)
+    print_result(path, modelfile, tensors, s.quantize, length)
 
 
 def model_name(folder: Path) -> str:
@@ -131,34 +129,26 @@ def convert(model: GPT, vocab_size: int, quantize: str) -> dict[str, tuple]:
 
 
 def write_gguf(path: Path, folder: Path, model: GPT, tokenizer: Tokenizer, tensors: dict, quantize: str) -> None:
-    """Write the file under a temporary name, sync it, rename it.
+    """Write the file. Raises UserError when it cannot be written.
 
-    Raises UserError when it cannot be written. After any error, and after Ctrl-C, no temporary file is left behind.
+    After any error, and after Ctrl-C, the old file is still there, and no temporary file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(f"{path}.writing")
-    writer = gguf.GGUFWriter(temporary, "gpt2")
     try:
-        add_description(writer, folder, model, quantize)
-        add_vocabulary(writer, tokenizer)
-        writer.add_sampling_sequence(ORDER)
-        for key, _, value in SAMPLING:
-            getattr(writer, f"add_sampling_{key}")(value)
-        for tensor_name, (array, kind) in tensors.items():
-            writer.add_tensor(tensor_name, array, raw_dtype=kind)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
-        fsync(temporary)
-        os.replace(temporary, path)
-    except BaseException as error:
-        with suppress(OSError):  # a full disk, again
-            writer.close()  # Windows cannot delete an open file
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):  # numpy gives no reason when the disk is full
-            raise UserError(f"cannot write {path}: {error.strerror or 'the disk is full, perhaps'}") from None
-        raise
+        # The writer is closed before the file is renamed or removed, which Windows refuses for an open file.
+        with replacing(path) as temporary, closing(gguf.GGUFWriter(temporary, "gpt2")) as writer:
+            add_description(writer, folder, model, quantize)
+            add_vocabulary(writer, tokenizer)
+            writer.add_sampling_sequence(ORDER)
+            for key, _, value in SAMPLING:
+                getattr(writer, f"add_sampling_{key}")(value)
+            for tensor_name, (array, kind) in tensors.items():
+                writer.add_tensor(tensor_name, array, raw_dtype=kind)
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.write_tensors_to_file()
+    except OSError as error:  # numpy gives no reason when the disk is full
+        raise UserError(f"cannot write {path}: {error.strerror or 'the disk is full, perhaps'}") from None
 
 
 def add_description(writer, folder: Path, model: GPT, quantize: str) -> None:
@@ -232,16 +222,15 @@ def ollama_modelfile(file_name: str, block_size: int, length: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def print_written(path: Path, tensors: dict, quantize: str) -> None:
+def print_result(path: Path, modelfile: Path, tensors: dict, quantize: str, length: int) -> None:
+    """What was written, and the commands that open it."""
     print(f"wrote      {path.as_posix()}: {path.stat().st_size / 1e6:,.1f} MB, {len(tensors)} tensors, {quantize}")
     f16 = sum(kind == gguf.GGMLQuantizationType.F16 for _, kind in tensors.values()) if quantize == "q8_0" else 0
     if f16:
         print(f"           {f16} of them in f16: the length of their rows is not a multiple of 32")
-
-
-def print_how_to_open(file: str, modelfile: str, length: int) -> None:
+    file = quote(str(path))
     print(f'llama.cpp  llama-completion -m {file} -no-cnv -n {length} -p "YOUR TEXT"')
-    print(f'Ollama     ollama create my-novel -f {modelfile}, then: ollama run my-novel "YOUR TEXT"')
+    print(f'Ollama     ollama create my-novel -f {quote(str(modelfile))}, then: ollama run my-novel "YOUR TEXT"')
     print(f"LM Studio  lms import --copy {file}")
 
 

@@ -42,11 +42,9 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
         return getattr(torch, name)
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    if device.type == "cpu":
-        features = torch.cpu.get_capabilities()
-        if any(features.get(feature) for feature in ("avx512_bf16", "amx_bf16", "bf16")):
-            return torch.bfloat16
-    return torch.float32
+    features = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    has_bf16 = any(map(features.get, ("avx512_bf16", "amx_bf16", "bf16")))
+    return torch.bfloat16 if has_bf16 else torch.float32
 
 
 def compile_error(device: torch.device) -> str:
@@ -101,11 +99,9 @@ def free_memory(device: torch.device) -> int:
 
 def device_name(device: torch.device) -> str:
     """A name to print: "NVIDIA GeForce RTX 4060 Laptop GPU", "cpu with 2 threads"."""
-    return (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"{device} with {torch.get_num_threads()} threads"
-    )
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device} with {torch.get_num_threads()} threads"
 
 
 def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:

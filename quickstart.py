@@ -35,9 +35,11 @@ def main():
     install("requirements.txt")
     cuda = ask("import torch; print(torch.cuda.is_available())") == "True"
     if not cuda and shutil.which("nvidia-smi"):
-        say("There is an NVIDIA GPU here, but this torch cannot use it. pytorch.org (Get started) has the command that")
-        say(f"installs a CUDA build. Run it with {PYTHON.relative_to(HERE)} -m pip and --force-reinstall added,")
-        say("then run this again.")
+        say(
+            "There is an NVIDIA GPU here, but this torch cannot use it. pytorch.org (Get started) has the command\n"
+            f"that installs a CUDA build. Run it with {PYTHON.relative_to(HERE)} -m pip and --force-reinstall added,\n"
+            "then run this again."
+        )
     meta = HERE / "data/novel/meta.json"
     if meta.exists() and not newer_texts(meta):
         say("data/novel is prepared already. (python prepare.py prepares it again.)")
@@ -54,8 +56,7 @@ def newer_texts(meta: Path) -> bool:
     known = [source["path"] for source in json.loads(meta.read_text(encoding="utf-8"))["sources"]]
     made_by_prepare = ("train.bin", "val.bin", "vocab.txt", "meta.json")
     texts = [p for p in meta.parent.iterdir() if p.name not in made_by_prepare and not p.name.startswith(".")]
-    prepared = meta.stat().st_mtime
-    return any(p.stat().st_mtime > prepared or not any(p.name in name for name in known) for p in texts)
+    return any(p.stat().st_mtime > meta.stat().st_mtime or not any(p.name in name for name in known) for p in texts)
 
 
 def install(requirements: str) -> None:
@@ -71,8 +72,8 @@ def install(requirements: str) -> None:
             sys.exit("quickstart.py: could not make .venv (on Debian and Ubuntu: apt install python3-venv)")
         if sys.prefix != sys.base_prefix:  # started from a virtual environment: make its packages visible too
             site_packages = ask("import sysconfig; print(sysconfig.get_paths()['purelib'])")
-            outer = [path for path in sys.path if path.endswith("site-packages")]
-            lines = [f"import sys; sys.path.append({path!a})" for path in outer]  # ASCII: read in the locale's encoding
+            lines = [f"import sys; sys.path.append({path!a})" for path in sys.path if path.endswith("site-packages")]
+            # ASCII, because Python reads the file in the locale's encoding.
             (Path(site_packages) / "outer.pth").write_text("\n".join(lines) + "\n", encoding="ascii")
     say(f"installing {requirements} (torch is large: this can take some minutes)")
     constraints = (HERE / "constraints.txt").read_text(encoding="utf-8").splitlines()

@@ -16,6 +16,7 @@ import re
 from collections import Counter
 from functools import lru_cache
 from itertools import groupby
+from pathlib import Path
 from unicodedata import category
 
 import numpy as np
@@ -36,25 +37,29 @@ class Tokenizer:
 
         Raises UserError, saying which line of `name` is wrong, when the tokens are no vocabulary.
         """
-        self.tokens, self.split_digits = list(tokens), split_digits
+        self.tokens, self.vocab_size, self.split_digits = list(tokens), len(tokens), split_digits
         self._ids = {token: i for i, token in enumerate(self.tokens)}
         self.native = set(BYTES) <= self._ids.keys()
         self._check(name)
         self.unk, self.cls, self.sep = (self._ids[token] for token in ("[UNK]", "[CLS]", "[SEP]"))
         self.never_generated = np.array([self._ids[token] for token in ("[PAD]", "[UNK]", "[MASK]")])
         self.is_byte = np.array([token in BYTES for token in self.tokens]) & self.native  # (vocab_size,) bool
-        # (vocab_size,) bool: the ids that stand for characters which are not in the vocabulary
-        self.is_unknown = self.is_byte | (np.arange(self.vocab_size) == self.unk)
         self._special = re.compile("(" + "|".join(map(re.escape, SPECIALS)) + ")")
+        self._table = np.full(0x110000, self.unk, dtype=np.uint16)  # code point -> id
+        for i, token in enumerate(self.tokens):
+            if len(token) == 1:
+                self._table[ord(token)] = i
+        self._table[ord("\n")] = self.sep
         if self.native:
             self._byte_ids = np.array([self._ids[byte] for byte in BYTES], dtype=np.uint16)  # byte -> id
             self._spell = lambda run: self._byte_ids[np.frombuffer(run.encode(), dtype=np.uint8)]
-            self._table, self._kind = self._native_tables()
-            self._codes, self._utf8 = self._decoder_tables()
+            self._kind = np.where(self._table == self.unk, WORD, ALONE).astype(np.uint8)  # by code point
+            spelled = {"[SEP]": b"\n", **{name: bytes([byte]) for byte, name in enumerate(BYTES)}}
+            self._utf8 = [spelled.get(token, token.encode()) for token in self.tokens]  # by id
         else:
             self._wordpiece = WordPiece(self._ids, self.unk, split_digits)
             self._spell = self._wordpiece.spell
-            self._table, self._kind = self._wordpiece.tables()
+            self._kind = self._wordpiece.kinds()
 
     # -- making one --------------------------------------------------------------------------------------------------
 
@@ -62,17 +67,14 @@ class Tokenizer:
     def load(cls, path, split_digits: bool = False) -> "Tokenizer":
         """Read a vocabulary file. Raises UserError when it is missing, not UTF-8, or no vocabulary."""
         try:
-            with open(path, "rb") as file:
-                text = file.read().decode("utf-8-sig")
+            text = Path(path).read_bytes().decode("utf-8-sig")
         except OSError as error:
             raise UserError(f"cannot read the vocabulary {path}: {error.strerror}") from None
         except UnicodeDecodeError as error:
             raise UserError(f"{path} is not a vocabulary: byte {error.start} is not UTF-8") from None
-        lines = text.split("\n")  # not splitlines(): vocab_small.txt holds U+2028 as a token
-        if lines[-1] == "":
-            lines.pop()
-        if all(line.endswith("\r") for line in lines):  # saved by an editor on Windows
-            lines = [line[:-1] for line in lines]
+        if text.count("\r\n") == text.count("\n"):  # saved by an editor on Windows
+            text = text.replace("\r\n", "\n")
+        lines = text.removesuffix("\n").split("\n")  # not splitlines(): vocab_small.txt holds U+2028 as a token
         return cls(lines, split_digits, name=str(path))
 
     @classmethod
@@ -86,8 +88,7 @@ class Tokenizer:
 
     def save(self, path) -> None:
         """Write the vocabulary file."""
-        with open(path, "wb") as file:
-            file.write("".join(token + "\n" for token in self.tokens).encode())
+        Path(path).write_bytes("".join(token + "\n" for token in self.tokens).encode())
 
     def _check(self, name: str) -> None:
         missing = [token for token in SPECIALS if token not in self._ids]
@@ -101,19 +102,13 @@ class Tokenizer:
             first = next(i for i, token in enumerate(self.tokens) if self._ids[token] != i)
             again = self.tokens.index(self.tokens[first], first + 1)
             raise UserError(f"{name}: token {self.tokens[first]!r} stands on line {first + 1} and on line {again + 1}")
-        if self.native:
-            known = {*SPECIALS, *BYTES}
-            for i, token in enumerate(self.tokens):
-                if len(token) != 1 and token not in known:
-                    raise UserError(
-                        f"{name}, line {i + 1}: {token!r}; with byte tokens, all others are one character each"
-                    )
+        known = {*SPECIALS, *BYTES}
+        others = [token for token in self.tokens if len(token) != 1 and token not in known]
+        if self.native and others:
+            line = self._ids[others[0]] + 1
+            raise UserError(f"{name}, line {line}: {others[0]!r}; with byte tokens, all others are one character each")
 
-    # -- properties --------------------------------------------------------------------------------------------------
-
-    @property
-    def vocab_size(self) -> int:
-        return len(self.tokens)
+    # -- comparing and looking up -------------------------------------------------------------------------------------
 
     def __eq__(self, other) -> bool:
         """Do both give the same ids?"""
@@ -134,14 +129,9 @@ class Tokenizer:
         allow_special: "[CLS]", "[SEP]" and the like in the text are read as those tokens, not as characters.
         Raises UnicodeEncodeError for lone surrogates, which are not text.
         """
-        if not allow_special:
-            return self._encode_plain(text)
-        pieces = self._special.split(text)  # text, special, text, special, ..., text
-        if len(pieces) == 1:
-            return self._encode_plain(text)
+        pieces = self._special.split(text) if allow_special else [text]  # text, special, text, special, ..., text
         ids = [self._encode_plain(piece) for piece in pieces]
-        for i in range(1, len(pieces), 2):
-            ids[i] = np.array([self._ids[pieces[i]]], dtype=np.uint16)
+        ids[1::2] = [np.array([self._ids[special]], dtype=np.uint16) for special in pieces[1::2]]
         return np.concatenate(ids)
 
     def encode_lines(self, text: str, allow_special: bool = True) -> np.ndarray:
@@ -168,23 +158,9 @@ class Tokenizer:
         alone = kind == ALONE
         start, end = np.flatnonzero(np.diff(kind == WORD, prepend=False, append=False)).reshape(-1, 2).T
         spelled = [self._spell(text[a:b]) for a, b in zip(start.tolist(), end.tolist())]
-        length = alone.astype(np.intp)  # how many ids each character becomes; a run's all count for its first
-        length[start] = [len(run) for run in spelled]
-        out = np.empty(length.sum(), dtype=np.uint16)
-        looked_up = np.repeat(alone, length)
-        out[looked_up] = ids[alone]
-        if spelled:
-            out[~looked_up] = np.concatenate(spelled)
-        return out
-
-    def _native_tables(self) -> tuple[np.ndarray, np.ndarray]:
-        """Code point -> id, and code point -> ALONE (in the vocabulary) or WORD (to be spelled in bytes)."""
-        table = np.full(0x110000, self.unk, dtype=np.uint16)
-        for i, token in enumerate(self.tokens):
-            if len(token) == 1:
-                table[ord(token)] = i
-        table[ord("\n")] = self.sep
-        return table, np.where(table == self.unk, WORD, ALONE).astype(np.uint8)
+        length = np.array([len(run) for run in spelled], dtype=np.intp)
+        before = np.cumsum(alone)[start]  # how many characters stand alone before each run
+        return np.insert(ids[alone], np.repeat(before, length), np.concatenate([ids[:0], *spelled]))
 
     # -- ids -> text -------------------------------------------------------------------------------------------------
 
@@ -194,21 +170,8 @@ class Tokenizer:
         ids = np.where((ids >= 0) & (ids < self.vocab_size), ids, self.unk)
         if not self.native:
             return "".join(join_pieces("\n" if i == self.sep else self.tokens[i] for i in ids.tolist()))
-        codes = self._codes[ids]
-        if codes.all():  # single characters only, the common case
-            return codes.tobytes().decode("utf-32-le")
         runs = groupby(ids.tolist(), key=self.is_byte.__getitem__)
         return "".join(decode_utf8(b"".join(map(self._utf8.__getitem__, run))) for _, run in runs)
-
-    def _decoder_tables(self) -> tuple[np.ndarray, list[bytes]]:
-        """Id -> code point (0 where it is not one character), and id -> UTF-8."""
-        codes = np.array([ord(token) if len(token) == 1 else 0 for token in self.tokens], dtype="<u4")
-        codes[self.sep] = ord("\n")
-        utf8 = [token.encode() for token in self.tokens]
-        utf8[self.sep] = b"\n"
-        for byte, i in enumerate(self._byte_ids.tolist()):
-            utf8[i] = bytes([byte])
-        return codes, utf8
 
     # -- for generation and other programs ---------------------------------------------------------------------------
 
@@ -223,14 +186,17 @@ class Tokenizer:
         transitions = utf8_states() if self.native else [{}]
         allowed = np.zeros((len(transitions), size), dtype=bool)
         next_state = np.zeros((len(transitions), size), dtype=np.int16)
-        allowed[0, : self.vocab_size] = [len(t) > 1 or is_generated(t) or category(t) == "Cf" for t in self.tokens]
+        allowed[0, : self.vocab_size] = [
+            len(token) > 1 or any(is_generated(character) or category(character) == "Cf" for character in token)
+            for token in self.tokens  # (a BERT vocabulary may have an empty line)
+        ]
         allowed[0, self.never_generated] = False
         if self.native:
             allowed[0, self._byte_ids] = False
-        for state, targets in enumerate(transitions):
-            ids = self._byte_ids[list(targets)] if targets else []
-            allowed[state, ids] = True
-            next_state[state, ids] = list(targets.values())
+            for state, targets in enumerate(transitions):
+                ids = self._byte_ids[list(targets)]
+                allowed[state, ids] = True
+                next_state[state, ids] = list(targets.values())
         return allowed, next_state
 
     def to_huggingface(self) -> dict:

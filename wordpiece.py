@@ -43,13 +43,12 @@ class WordPiece:
         self.ids, self.unk, self.split_digits = ids, unk, split_digits
         self.spell = lru_cache(maxsize=2**16)(self._spell)
 
-    def tables(self) -> tuple[np.ndarray, np.ndarray]:
-        """Code point -> id, (0x110000,) uint16, and code point -> ALONE, SPACE or WORD, (0x110000,) uint8.
+    def kinds(self) -> np.ndarray:
+        """Code point -> ALONE, SPACE or WORD, (0x110000,) uint8.
 
         ALONE are the characters that the rules leave as they are and separate from their neighbours: their ids can be
         looked up. What stands between them has to be spelled.
         """
-        table = np.full(0x110000, self.unk, dtype=np.uint16)
         kind = np.full(0x110000, WORD, dtype=np.uint8)
         for start, end in CJK:
             kind[start:end] = ALONE
@@ -62,10 +61,7 @@ class WordPiece:
             if kind[code] == ALONE and unicodedata.normalize("NFD", character) != character:
                 kind[code] = WORD
         kind[0x2F800:0x2FA20] = WORD  # compatibility ideographs: NFD changes all of them
-        for token, i in self.ids.items():
-            if len(token) == 1:
-                table[ord(token)] = i
-        return table, kind
+        return kind
 
     def _spell(self, run: str) -> list[int]:
         """A piece of text -> ids, by all rules."""
@@ -77,7 +73,8 @@ class WordPiece:
         return [i for word in words if word for i in self._longest_pieces(word)]
 
     def _is_word(self, character: str) -> bool:
-        return is_cjk(character) or (self.split_digits and character.isdigit())
+        """Is it a word by itself: a CJK character, or a digit where those are split?"""
+        return (self.split_digits and character.isdigit()) or any(a <= ord(character) < b for a, b in CJK)
 
     def _longest_pieces(self, word: str) -> list[int]:
         """The longest token that starts the word, then the longest ##token that continues it, ...; or [UNK]."""
@@ -137,10 +134,6 @@ def join_pieces(tokens: Iterable[str]) -> Iterator[str]:
             yield " "
         yield token
         before = token
-
-
-def is_cjk(character: str) -> bool:
-    return any(start <= ord(character) < end for start, end in CJK)
 
 
 def is_space(character: str) -> bool:

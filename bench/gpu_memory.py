@@ -10,29 +10,17 @@ import re
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from configurator import UserError, configure, run
-
-
-@dataclass
-class Settings:
-    gigabytes: float = 8.0  # memory limit
-    steps: int = 40  # training steps
-    json: str = ""  # also write the figures to this file
-
-
-settings = configure(Settings) if __name__ == "__main__" else None
 
 from measure import ROOT, show
 
+from configurator import UserError, run
 from machine import pick_device
 
+LIMITS = ["--epochs=0", "--max_iters=40", "--eval_interval=40", "--gpu_memory=8"]
 
-def rows(s: Settings) -> list[dict]:
+
+def rows() -> list[dict]:
     """Peak GB of each batch size."""
     if pick_device().type != "cuda":
         raise UserError("this needs a CUDA GPU")
@@ -42,16 +30,10 @@ def rows(s: Settings) -> list[dict]:
         python(["prepare.py", f"{folder}/book.txt", f"--out_dir={folder}/data"])
         for batch_size, accumulation in (("8", "4"), ("16", "2"), ("auto", "4")):
             batch = [f"--batch_size={batch_size}", f"--gradient_accumulation_steps={accumulation}"]
-            limits = [
-                "--epochs=0",
-                f"--max_iters={s.steps}",
-                f"--eval_interval={s.steps}",
-                f"--gpu_memory={s.gigabytes}",
-            ]
             folders = [f"--data_dir={folder}/data", f"--out_dir={folder}/{batch_size}"]
-            out = python(["train.py", "config/novel.py", *folders, *batch, *limits])
-            expected = float(re.search(r"about ([\d.]+) GB", out)[1])
-            what = f"config/novel.py, {batch[0]}, limit {s.gigabytes:g} GB (expected {expected:g} GB in eager mode)"
+            out = python(["train.py", "config/novel.py", *folders, *batch, *LIMITS])
+            expected = re.search(r"about ([\d.]+ GB)", out)[1]
+            what = f"config/novel.py, {batch[0]}, limit 8 GB (expected {expected} in eager mode)"
             found.append({"what": what, "ours": float(re.search(r"([\d.]+) GB used", out)[1]), "unit": "GB"})
     return found
 
@@ -70,4 +52,4 @@ def python(command: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    run(lambda s: show(rows(s), s.json), settings)
+    run(lambda _: show(rows()), None)

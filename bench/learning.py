@@ -15,11 +15,10 @@ have costs 20 bits and the cost of reaching that order. GPT can spell any charac
 [CLS], is one more symbol to predict, as for GPT; bits are divided by the number of characters without it.
 """
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from measure import show
 
 from configurator import PathStr, UserError, configure, run
 
@@ -31,7 +30,6 @@ class Settings:
     piece: list[str] = field(default_factory=list)  # a piece of a sample to show instead of those chosen; at most 3
     gloss: list[str] = field(default_factory=list)  # the English of a piece, in the order of the pieces
     picture: PathStr = ""  # a .png to draw
-    json: PathStr = ""  # also write the figures to this file
 
 
 settings = configure(Settings) if __name__ == "__main__" else None  # before the heavy imports: --help answers at once
@@ -41,7 +39,6 @@ import textwrap
 from typing import NamedTuple
 
 import numpy as np
-from measure import show
 
 import checkpoint
 from dataset import Corpus
@@ -74,19 +71,20 @@ class Piece(NamedTuple):
 
 
 def main(s: Settings) -> None:
-    folder = Path(s.model) if s.model else checkpoint.newest_run(Path("out"))
-    best = checkpoint.find_checkpoint(folder)
-    folder = best.parent if folder == best else folder
-    curve = validations(folder)
-    pieces = choose_pieces(read_samples(folder, curve), s.piece, s.gloss)
+    best = checkpoint.find_checkpoint(s.model or checkpoint.newest_run(Path("out")))
+    curve = validations(best.parent)
+    pieces = choose_pieces(read_samples(best.parent, curve), s.piece, s.gloss)
     corpus = Corpus.open(s.data_dir or checkpoint.read_metadata(best).get("data_dir", "data/novel"))
     check_vocabulary(best, corpus)
-    font = find_font() if s.picture else ""
+    font = chinese_font() if s.picture else ""
+    if s.picture and not font:
+        raise UserError(
+            "no font with Chinese characters was found. Install Noto Sans CJK: https://github.com/notofonts/noto-cjk"
+            " (Debian and Ubuntu: apt install fonts-noto-cjk)"
+        )
     levels = ngram_bits(corpus)
-    bits = min(point.bits for point in curve)
-    what = "bits per character, held-out chapters"
-    rows = [{"what": what, "ours": bits, "unit": "", "other": name, "peer": peer} for name, peer in levels.items()]
-    show(rows, s.json)
+    row = {"what": "bits per character, held-out chapters", "ours": min(point.bits for point in curve), "unit": ""}
+    show([row | {"other": name, "peer": bits} for name, bits in levels.items()])
     print("\n" + "\n".join(f"step {p.point.step:,}: {p.text}  {p.gloss}".rstrip() for p in pieces))
     if s.picture:
         draw(curve, levels, pieces, font).savefig(s.picture)
@@ -231,16 +229,6 @@ def code_points(tokenizer: Tokenizer, ids: np.ndarray) -> np.ndarray:
 # -- the picture -------------------------------------------------------------------------------------------------------
 
 
-def find_font() -> str:
-    """The name of an installed font with Chinese characters. Raises UserError when there is none."""
-    if not chinese_font():
-        raise UserError(
-            "no font with Chinese characters was found. Install Noto Sans CJK: https://github.com/notofonts/noto-cjk"
-            " (Debian and Ubuntu: apt install fonts-noto-cjk)"
-        )
-    return chinese_font()
-
-
 def draw(curve: list[Point], levels: dict[str, float], pieces: list[Piece], font: str):
     """The curve, a dashed line per n-gram model, and above it a box per piece with a line to its validation."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -252,11 +240,8 @@ def draw(curve: list[Point], levels: dict[str, float], pieces: list[Piece], font
     height = 0.165 + 0.034 * max(map(len, glosses))  # of a box
     axes = figure.add_axes((0.075, 0.1, 0.78, 0.98 - height - 0.05 - 0.1))
     minutes, bits = [point.minutes for point in curve], [point.bits for point in curve]
-    low, high = min(bits + list(levels.values())), max(bits + list(levels.values()))
-    margin = 0.08 * (high - low)
-    axes.set(xlim=(0, 1.02 * minutes[-1]), ylim=(low - margin, high + margin))
-    axes.set_xlabel("minutes of training")
-    axes.set_ylabel("bits per character, held-out chapters")
+    axes.set(xlim=(0, 1.02 * minutes[-1]), xlabel="minutes of training", ylabel="bits per character, held-out chapters")
+    axes.margins(y=0.08)
     axes.spines[["top", "right"]].set_visible(False)
     axes.patch.set_visible(False)  # the lines from the boxes are behind the axes
     for bit in levels.values():
@@ -284,21 +269,18 @@ def draw_piece(figure, axes, piece: Piece, gloss: str, center: float, height: fl
     from matplotlib.patches import ConnectionPatch, FancyBboxPatch
 
     top, width = 0.98, 0.31
-    shape = "round,pad=0,rounding_size=0.012"
     corner = (center - width / 2, top - height)
-    box = FancyBboxPatch(corner, width, height, shape, transform=figure.transFigure, fc="0.97", ec="0.75")
-    figure.add_artist(box)
+    style = {"boxstyle": "round,pad=0,rounding_size=0.012", "fc": "0.97", "ec": "0.75"}
+    figure.add_artist(FancyBboxPatch(corner, width, height, transform=figure.transFigure, **style))
     seconds = round(60 * piece.point.minutes)
     head = f"{seconds // 60}:{seconds % 60:02} min, {piece.point.bits:.2f} bits"
     figure.text(center, top - 0.016, head, ha="center", va="top", fontsize=8.5, color="tab:blue")
-    text = break_line(piece.text)
     style = {"fontsize": 12, "fontfamily": [font, "DejaVu Sans"], "linespacing": 1.35}
-    figure.text(center, top - 0.1, text, ha="center", va="center", **style)
+    figure.text(center, top - 0.1, break_line(piece.text), ha="center", va="center", **style)
     figure.text(center, top - 0.155, gloss, ha="center", va="top", fontsize=8, color="0.25")
     to = (piece.point.minutes, piece.point.bits)
-    line = ConnectionPatch((center, top - height), to, figure.transFigure, axes.transData, color="0.6", linewidth=0.8)
-    line.set_zorder(-1)
-    figure.add_artist(line)
+    style = {"color": "0.6", "linewidth": 0.8, "zorder": -1}
+    figure.add_artist(ConnectionPatch((center, top - height), to, figure.transFigure, axes.transData, **style))
     axes.plot(*to, "o", color="tab:blue", markersize=7, markerfacecolor="white", markeredgewidth=1.5, zorder=3)
 
 

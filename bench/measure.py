@@ -1,11 +1,12 @@
 """
-Shared by the benchmarks: timing in turn, processes, the table. A row is a dict; peer and other are optional:
+Shared by the benchmarks: timing in turn, processes, the table. Imported first, because it makes the project importable.
+
+A row of the table is a dict; peer and other are optional:
 
     {"what": ..., "ours": 12.3, "unit": "tokens/s", "peer": 4.5, "other": "transformers"}
 """
 
 import importlib.util
-import json
 import platform
 import statistics
 import subprocess
@@ -13,12 +14,8 @@ import sys
 import time
 from pathlib import Path
 
-import torch
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-
-from machine import device_name, pick_device
 
 
 def side_by_side(rounds: int, *calls, warm_up: bool = True) -> list[float]:
@@ -50,34 +47,30 @@ print(usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
 """
 
 
-def process(*command: str, cwd=ROOT) -> tuple[float, float]:
+def process(*command: str) -> tuple[float, float]:
     """Run a Python command. Returns its processor seconds and its peak memory in MiB. POSIX only.
 
     It is started by a small process: the peak of a child begins with the size of the process that started it.
     """
     wrapped = [sys.executable, "-c", MEASURED, sys.executable, *command]
-    seconds, peak = subprocess.run(wrapped, cwd=cwd, capture_output=True, text=True, check=True).stdout.split()
+    seconds, peak = subprocess.run(wrapped, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     return float(seconds), int(peak) / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def table(rows: list[dict]) -> str:
-    """Rows as a Markdown table. The ratio says how many times better ours is."""
-    lines = ["| what | ours | other | ratio |", "|---|---|---|---|"]
+def show(rows: list[dict]) -> None:
+    """Print the machine, and the rows as a Markdown table. The ratio says how many times better ours is."""
+    import torch  # not at the top, so that --help answers at once
+
+    from machine import device_name, pick_device
+
+    processor = platform.processor() or platform.machine()
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
+    print(f"{device_name(pick_device())}, {processor}, {versions}\n")
+    print("| what | ours | other | ratio |\n|---|---|---|---|")
     for row in rows:
         other = ratio = ""
         if "peer" in row:
             lower_is_better = row["unit"] in ("s", "ms", "min", "MiB", "nats/token", "")
             better = row["peer"] / row["ours"] if lower_is_better else row["ours"] / row["peer"]
             other, ratio = f"{row['other']}: {row['peer']:,.4g}", f"{better:.2f}"
-        lines.append(f"| {row['what']} | {row['ours']:,.4g} {row['unit']} | {other} | {ratio} |")
-    return "\n".join(lines)
-
-
-def show(rows: list[dict], json_file: str = "") -> None:
-    """Print the machine and the table; with json_file, write both there too."""
-    device = pick_device()
-    processor = platform.processor() or platform.machine()
-    machine = f"{device_name(device)}, {processor}, Python {platform.python_version()}, torch {torch.__version__}"
-    print(f"{machine}\n\n{table(rows)}")
-    if json_file:
-        Path(json_file).write_text(json.dumps({"machine": machine, "rows": rows}, indent=2), encoding="utf-8")
+        print(f"| {row['what']} | {row['ours']:,.4g} {row['unit']} | {other} | {ratio} |")

@@ -9,11 +9,8 @@ bench/train_step.py measures it.
 import resource
 import subprocess
 import sys
-from pathlib import Path
 
 from measure import show
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def step(checkpoint_activations: bool, keep_logits: bool) -> None:
@@ -38,9 +35,9 @@ def rows() -> list[dict]:
     found = []
     for checkpointing in (False, True):
         for full_logits in (False, True):
-            command = [sys.executable, __file__, str(int(checkpointing)), str(int(full_logits))]
-            child = subprocess.run(command, capture_output=True, text=True, check=True)
-            what = "activation checkpointing " + ("on" if checkpointing else "off")
+            arguments = [f"{checkpointing:d}", f"{full_logits:d}"]
+            child = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True, check=True)
+            what = f"activation checkpointing {'on' if checkpointing else 'off'}"
             what += ", full logits" if full_logits else ", chunked logits"
             found.append({"what": what, "ours": int(child.stdout) / 2**10, "unit": "MiB"})
     return found
@@ -50,4 +47,4 @@ if __name__ == "__main__":
     if len(sys.argv) == 3:
         step(sys.argv[1] == "1", sys.argv[2] == "1")
     else:
-        show(rows(), sys.argv[1].removeprefix("--json=") if len(sys.argv) == 2 else "")
+        show(rows())

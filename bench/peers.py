@@ -1,9 +1,10 @@
 """What others would use to generate with the same GPT-2 small folder. Each is {name: function of the new tokens}."""
 
-import importlib.util
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -12,14 +13,9 @@ from measure import ROOT
 Peers = dict[str, Callable[[int], object]]
 
 
-def installed(package: str) -> bool:
-    """Can it be imported?"""
-    return importlib.util.find_spec(package) is not None
-
-
 def transformers(folder: Path, device: torch.device) -> Peers:
     """generate() with its cache, in fp32 and bf16."""
-    if not installed("transformers"):
+    if not find_spec("transformers"):
         return {}
     from transformers import GPT2LMHeadModel
 
@@ -35,30 +31,24 @@ def transformers(folder: Path, device: torch.device) -> Peers:
 
 def llama_cpp(folder: Path) -> Peers:
     """llama.cpp by llama-cpp-python, on the CPU, with the files that export.py writes."""
-    if not (installed("llama_cpp") and installed("gguf")):
+    if not (find_spec("llama_cpp") and find_spec("gguf")):
         return {}
     from llama_cpp import Llama
 
     def load(quantize: str) -> Callable[[int], object]:
         file = folder / f"{quantize}.gguf"
-        command = [sys.executable, str(ROOT / "export.py"), f"--model={folder}", f"--save={file}"]
-        subprocess.run([*command, f"--quantize={quantize}"], check=True, capture_output=True)
+        settings = [f"--model={folder}", f"--save={file}", f"--quantize={quantize}"]
+        subprocess.run([sys.executable, str(ROOT / "export.py"), *settings], check=True, capture_output=True)
         threads = torch.get_num_threads()
         model = Llama(str(file), n_ctx=1024, n_threads=threads, n_threads_batch=threads, verbose=False)
-
-        def generate(n: int) -> None:
-            tokens = model.generate([2], top_k=0, top_p=1.0, min_p=0.0, temp=1.0)
-            for _ in zip(range(n), tokens):
-                pass
-
-        return generate
+        return lambda n: list(islice(model.generate([2], top_k=0, top_p=1.0, min_p=0.0, temp=1.0), n))
 
     return {f"llama.cpp, {quantize}": load(quantize) for quantize in ("q8_0", "bf16", "f32")}
 
 
 def ctranslate2(folder: Path, rows: int = 1) -> Peers:
     """CTranslate2 on the CPU. rows: texts at once."""
-    if not (installed("ctranslate2") and installed("transformers")):
+    if not (find_spec("ctranslate2") and find_spec("transformers")):
         return {}
     from ctranslate2 import Generator
     from ctranslate2.converters import TransformersConverter

@@ -9,11 +9,10 @@ takes to reach the original's best. --picture draws both curves. --small: 3 laye
 windows, no dropout in the new recipe; the original's warm-up is the same part of the run as at full size.
 """
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from measure import ROOT, show
 
 from configurator import UserError, configure, run
 
@@ -26,14 +25,12 @@ class Settings:
     small: bool = False  # a model for a CPU
     out_dir: str = "out/recipes"  # for the prepared text and both runs
     picture: str = ""  # a .png to draw
-    json: str = ""  # also write the figures to this file
 
 
 settings = configure(Settings) if __name__ == "__main__" else None
 
 import subprocess
-
-from measure import ROOT, show
+import sys
 
 from training.runlog import read_metrics
 
@@ -45,30 +42,29 @@ RECIPES = {
 
 
 def main(s: Settings) -> None:
-    if not s.text or not Path(s.text).exists():
+    if not Path(s.text).is_file():
         raise UserError(f"--text={s.text}: name a text file")
     out = Path(s.out_dir).resolve()
     if not (out / "data/meta.json").exists():
         out.mkdir(parents=True, exist_ok=True)
-        text = Path(s.text).read_text(encoding="utf-8")
-        (out / "book.txt").write_text(text[: s.characters or None], encoding="utf-8")
+        text = Path(s.text).read_text(encoding="utf-8")[: s.characters or None]
+        (out / "book.txt").write_text(text, encoding="utf-8")
         call("prepare.py", str(out / "book.txt"), f"--out_dir={out / 'data'}")
     for name, small in RECIPES.items():
-        limit = ["--epochs=0", f"--max_minutes={s.minutes}"] if s.minutes else []
         call(
             "train.py",
             f"config/{name}.py",
             f"--data_dir={out / 'data'}",
             f"--out_dir={out / name}",
             "--resume",
-            *limit,
+            *(["--epochs=0", f"--max_minutes={s.minutes}"] if s.minutes else []),
             *(SMALL + small if s.small else []),
         )
     curves = {
         name: [(m["seconds"] / 60, m["bits_per_char"]) for m in read_metrics(out / name) if "val_loss" in m]
         for name in RECIPES
     }
-    show(rows(curves), s.json)
+    show(rows(curves))
     if s.picture:
         draw(curves, s.picture)
 
@@ -79,8 +75,7 @@ def call(*command: str) -> None:
 
 def rows(curves: dict) -> list[dict]:
     """The best of each, and when the new recipe reaches the original's best, if it does."""
-    best = {name: min(curve, key=lambda point: point[1]) for name, curve in curves.items()}
-    new, old = best["novel"], best["original"]
+    new, old = (min(curves[name], key=lambda point: point[1]) for name in ("novel", "original"))
     passed = [minutes for minutes, bits in curves["novel"] if bits <= old[1]]
     found = [
         {"what": "best bits per character", "ours": new[1], "unit": "", "other": "config/original.py", "peer": old[1]},
@@ -99,18 +94,15 @@ def rows(curves: dict) -> list[dict]:
 
 
 def draw(curves: dict, path: str) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for name, curve in curves.items():
         minutes, bits = zip(*curve)
         (line,) = axes.plot(minutes, bits, marker="o", markersize=3, label=f"config/{name}.py, best {min(bits):.3f}")
         axes.plot(*min(curve, key=lambda point: point[1]), "*", color=line.get_color(), markersize=12)
-    axes.set_xlabel("minutes of training")
-    axes.set_ylabel("bits per character, held-out chapters")
+    axes.set(xlabel="minutes of training", ylabel="bits per character, held-out chapters")
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path)

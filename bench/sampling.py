@@ -7,11 +7,9 @@ the tokens). Also: the fraction of the memory bandwidth that is reached, ten tex
 prints as its rate, the time to the first token of a folder, and, with --model, what int8 weights cost in loss.
 """
 
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from measure import ROOT, load_nanogpt, show, side_by_side
 
 from configurator import configure, run
 
@@ -22,7 +20,6 @@ class Settings:
     rounds: int = 3  # measurements of each
     nanogpt: str = ""  # a checkout of nanoGPT to compare with
     model: str = ""  # a trained run or checkpoint, for the loss with int8 weights
-    json: str = ""  # also write the figures to this file
 
 
 settings = configure(Settings) if __name__ == "__main__" else None
@@ -30,13 +27,14 @@ settings = configure(Settings) if __name__ == "__main__" else None
 import re
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from functools import partial
+from pathlib import Path
 
 import peers
 import torch
-from measure import ROOT, load_nanogpt, show, side_by_side
 
 import checkpoint
 from dataset import Corpus, validation_windows
@@ -106,9 +104,14 @@ def one_stream(models: dict[str, GPT], folder: Path, device: torch.device, s: Se
         fraction = bytes_per_token(model, name, s.tokens) * rate[name] / bandwidth
         what = f"one stream of {s.tokens:,} tokens, {name}: {fraction:.0%} of the bandwidth"
         found.append({"what": what, "ours": rate[name], "unit": "tokens/s"})
+    return found + fastest_with_others(f"one stream of {s.tokens:,} tokens", models, others, rate)
+
+
+def fastest_with_others(what: str, models: dict[str, GPT], others: dict, rate: dict[str, float]) -> list[dict]:
+    """The fastest of our models next to each of the others."""
     best = max(models, key=rate.get)
-    row = {"what": f"one stream of {s.tokens:,} tokens, {best}", "ours": rate[best], "unit": "tokens/s"}
-    return found + [row | {"other": name, "peer": rate[name]} for name in others]
+    row = {"what": f"{what}, {best}", "ours": rate[best], "unit": "tokens/s"}
+    return [row | {"other": name, "peer": rate[name]} for name in others]
 
 
 def bytes_per_token(model: GPT, name: str, new_tokens: int) -> int:
@@ -130,9 +133,7 @@ def ten_texts(models: dict[str, GPT], folder: Path, device: torch.device, new_to
     rate = {name: 10 * new_tokens / seconds for name, seconds in zip(calls, taken)}
     what = f"ten texts of {new_tokens:,} tokens at once"
     found = [{"what": f"{what}, {name}", "ours": rate[name], "unit": "tokens/s"} for name in models]
-    best = max(models, key=rate.get)
-    row = {"what": f"{what}, {best}", "ours": rate[best], "unit": "tokens/s"}
-    return found + [row | {"other": name, "peer": rate[name]} for name in others]
+    return found + fastest_with_others(what, models, others, rate)
 
 
 def one_stream_of_nanogpt(model: GPT, device: torch.device, s: Settings) -> dict:
@@ -141,8 +142,8 @@ def one_stream_of_nanogpt(model: GPT, device: torch.device, s: Settings) -> dict
     peer = module.GPT(module.GPTConfig(vocab_size=VOCAB, dropout=0.0)).eval().to(device)
     start = torch.zeros(1, 1, dtype=torch.long, device=device)
     ours, theirs = side_by_side(1, sampling(model, device, part), lambda: peer.generate(start, part)[0, -1].item())
-    row = {"what": f"one stream of {part:,} tokens, fp32", "ours": part / ours, "unit": "tokens/s"}
-    return row | {"other": "nanoGPT", "peer": part / theirs}
+    what = f"one stream of {part:,} tokens, fp32"
+    return {"what": what, "ours": part / ours, "unit": "tokens/s", "other": "nanoGPT", "peer": part / theirs}
 
 
 def run_sample_py(folder: Path, *arguments: str) -> str:
@@ -173,8 +174,8 @@ def first_token(folder: Path) -> list[dict]:
 def int8_loss(folder: str) -> dict:
     """The validation loss of a run with int8 weights, next to bf16."""
     int8, bf16 = (validation_loss(folder, quantize) for quantize in ("int8", "none"))
-    row = {"what": f"validation loss of {folder}, int8 weights", "ours": int8, "unit": "nats/token"}
-    return row | {"other": "bf16", "peer": bf16}
+    what = f"validation loss of {folder}, int8 weights"
+    return {"what": what, "ours": int8, "unit": "nats/token", "other": "bf16", "peer": bf16}
 
 
 @torch.no_grad()
@@ -192,4 +193,4 @@ def validation_loss(folder: str, quantize: str) -> float:
 
 
 if __name__ == "__main__":
-    run(lambda s: show(rows(s), s.json), settings)
+    run(lambda s: show(rows(s)), settings)

@@ -5,36 +5,32 @@ Tokens per second through the API for one, three and eight texts, the time to th
 playwright and Chromium are, the page's first paint and the time that a keystroke takes in a text of 20,000 characters.
 """
 
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from measure import ROOT, show, side_by_side
 
-from configurator import configure, run
+from configurator import PathStr, configure, run
 
 
 @dataclass
 class Settings:
-    model: str = ""  # a run or a checkpoint; empty: the newest run under out/
-    tokens: int = 300  # per text
-    rounds: int = 3  # measurements of each
-    json: str = ""  # also write the figures to this file
+    model: PathStr = ""  # a run or a checkpoint; empty: the newest run under out/
 
 
 settings = configure(Settings) if __name__ == "__main__" else None
 
-import importlib.util
 import json
 import shutil
 import statistics
 import subprocess
+import sys
 import time
 import urllib.request
 from functools import partial
+from importlib.util import find_spec
 
-from measure import ROOT, show, side_by_side
-
+TOKENS = 300  # per text
+ROUNDS = 3  # measurements of each
 WATCH_KEYSTROKES = """() => {
     globalThis.times = [];
     addEventListener("beforeinput", () => {
@@ -46,15 +42,14 @@ FIRST_PAINT = "() => performance.getEntriesByName('first-contentful-paint')[0].s
 
 
 def main(s: Settings) -> None:
-    model = [f"--model={s.model}"] if s.model else []
-    command = [sys.executable, str(ROOT / "serve.py"), "--port=0", "--open=False", *model]
+    command = [sys.executable, str(ROOT / "serve.py"), "--port=0", "--open=False", f"--model={s.model}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             address = server.stdout.readline().split()[0]
-            rows = api(address, s) + page(address, s.rounds)
+            rows = api(address) + page(address)
         finally:
             server.terminate()
-    show(rows, s.json)
+    show(rows)
 
 
 def request(address: str, tokens: int, **fields) -> float:
@@ -62,39 +57,37 @@ def request(address: str, tokens: int, **fields) -> float:
     body = json.dumps({"prompt": "却说", "max_tokens": tokens, "seed": 1, **fields}).encode()
     headers, began = {"Content-Type": "application/json"}, time.perf_counter()
     with urllib.request.urlopen(urllib.request.Request(f"{address}v1/completions", body, headers)) as answer:
-        lines = (line for line in answer if line.startswith((b"data:", b"{")))  # a stream begins with comments
-        next(lines)
+        next(line for line in answer if line.startswith((b"data:", b"{")))  # a stream begins with comments
         first = time.perf_counter() - began
-        for _ in lines:
-            pass
+        answer.read()
     return first
 
 
-def api(address: str, s: Settings) -> list[dict]:
+def api(address: str) -> list[dict]:
     """Tokens per second of all texts of a request together, and the time to the first text of a stream."""
-    calls = {f"{n} texts of {s.tokens} tokens": partial(request, address, s.tokens, n=n) for n in (1, 3, 8)}
-    calls["one text, streamed"] = partial(request, address, s.tokens, stream=True)
-    taken = side_by_side(s.rounds, *calls.values())
-    texts = [1, 3, 8, 1]
+    texts = (1, 3, 8)
+    calls = {f"{n} texts of {TOKENS} tokens": partial(request, address, TOKENS, n=n) for n in texts}
+    calls["one text, streamed"] = partial(request, address, TOKENS, stream=True)
+    taken = side_by_side(ROUNDS, *calls.values())
     rows = [
-        {"what": what, "ours": n * s.tokens / seconds, "unit": "tokens/s"}
-        for what, n, seconds in zip(calls, texts, taken)
+        {"what": what, "ours": n * TOKENS / seconds, "unit": "tokens/s"}
+        for what, n, seconds in zip(calls, (*texts, 1), taken)
     ]
-    first = statistics.median(request(address, 20, stream=True) for _ in range(s.rounds))
+    first = statistics.median(request(address, 20, stream=True) for _ in range(ROUNDS))
     return [*rows, {"what": "first text of a stream", "ours": first * 1e3, "unit": "ms"}]
 
 
-def page(address: str, rounds: int) -> list[dict]:
+def page(address: str) -> list[dict]:
     """First paint and a keystroke, in headless Chromium. Empty where there is none."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if not (chromium and importlib.util.find_spec("playwright")):
+    if not (chromium and find_spec("playwright")):
         return []
     from playwright.sync_api import sync_playwright
 
     paints, keystrokes = [], []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        for _ in range(rounds):
+        for _ in range(ROUNDS):
             tab = browser.new_context().new_page()
             tab.goto(address)
             tab.wait_for_function("() => document.activeElement.id === 'text'")

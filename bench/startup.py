@@ -1,7 +1,6 @@
 """Processor time of each script's --help, beyond that of Python itself: python bench/startup.py"""
 
 import statistics
-import sys
 
 from measure import process, show
 
@@ -23,4 +22,4 @@ COMMANDS = {
 }
 
 if __name__ == "__main__":
-    show(rows(), sys.argv[1].removeprefix("--json=") if len(sys.argv) == 2 else "")
+    show(rows())

@@ -5,11 +5,10 @@ Encoding is compared with transformers' fast BERT tokenizer where transformers i
 also prepares a file of that size, made of varied copies of the text, and the same on a single line.
 """
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from measure import process, show, side_by_side
 
 from configurator import configure, run
 
@@ -19,35 +18,34 @@ class Settings:
     text: str = ""  # a text file; empty: the classic that prepare.py fetches
     vocab: str = ""  # a BERT vocabulary file; empty: one of the text's characters
     gigabytes: float = 0.0  # also prepare a text of this size
-    rounds: int = 5  # how often each is measured
-    json: str = ""  # also write the figures to this file
 
 
 settings = configure(Settings) if __name__ == "__main__" else None  # before the heavy imports: --help answers at once
 
-import importlib.util
 import statistics
 import tempfile
 from collections import Counter
+from importlib.util import find_spec
 
 import numpy as np
-from measure import process, show, side_by_side
 
 from text.classic import fetch_classic
 from tokenizer import BYTES, SPECIALS, Tokenizer
+
+ROUNDS = 5  # how often each is measured
 
 
 def main(s: Settings) -> None:
     path = Path(s.text or fetch_classic()).resolve()
     with tempfile.TemporaryDirectory() as folder:
-        rows = preparing(path, f"{path.stat().st_size / 1e6:.1f} MB", Path(folder), s.rounds)
+        rows = preparing(path, f"{path.stat().st_size / 1e6:.1f} MB", Path(folder), ROUNDS)
         if s.gigabytes:
             big, size = Path(folder) / "big.txt", f"{s.gigabytes:g} GB"
             for name, line_break in ((size, b"\n"), (f"{size} on one line", b"")):
                 write_varied(big, path.read_text(encoding="utf-8"), int(s.gigabytes * 1e9), line_break)
                 rows += preparing(big, name, Path(folder), rounds=1)
         rows += encoding(s, path.read_text(encoding="utf-8"), Path(folder))
-    show(rows, s.json)
+    show(rows)
 
 
 def write_varied(big: Path, text: str, size: int, line_break: bytes) -> None:
@@ -78,20 +76,17 @@ def preparing(path: Path, size: str, folder: Path, rounds: int) -> list[dict]:
 def encoding(s: Settings, text: str, folder: Path) -> list[dict]:
     """Characters per second. The peer, which is slow, encodes a part of the text, after a check of its ids."""
     native = Tokenizer.build(Counter(text))
-    if s.vocab:
-        bert = Tokenizer.load(s.vocab)
-    else:
-        characters = [token for token in native.tokens if token not in {*SPECIALS, *BYTES}]
-        bert = Tokenizer([*SPECIALS, "##a", *characters])
+    characters = native.tokens[len(SPECIALS + BYTES) :]
+    bert = Tokenizer.load(s.vocab) if s.vocab else Tokenizer([*SPECIALS, "##a", *characters])
     calls, part = [lambda: native.encode(text), lambda: bert.encode(text)], text[:1_000_000]
-    if importlib.util.find_spec("transformers"):
+    if find_spec("transformers"):
         from transformers import BertTokenizer
 
         bert.save(folder / "vocab.txt")
         peer = BertTokenizer(str(folder / "vocab.txt"))
         assert peer(part, add_special_tokens=False).input_ids == bert.encode(part).tolist(), "not the same ids"
         calls.append(lambda: peer(part, add_special_tokens=False).input_ids)
-    seconds = side_by_side(s.rounds, *calls)
+    seconds = side_by_side(ROUNDS, *calls)
     other = {"other": "transformers, fast BERT", "peer": len(part) / seconds[2] / 1e6} if len(seconds) > 2 else {}
     return [
         {"what": f"encode, {kind} vocabulary", "ours": len(text) / taken / 1e6, "unit": "M characters/s", **other}

@@ -6,11 +6,9 @@ transformers, where they are. On a CPU 2 windows of 512 tokens, on a GPU 8 of 1,
 activation checkpointing cost in time and save in memory.
 """
 
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from measure import load_nanogpt, show, side_by_side
 
 from configurator import configure, run
 
@@ -18,21 +16,16 @@ from configurator import configure, run
 @dataclass
 class Settings:
     nanogpt: str = ""  # a checkout of nanoGPT to compare with
-    batch_size: int = 0  # windows; 0: by the machine
-    block_size: int = 0  # tokens per window; 0: by the machine
     compile: bool = False  # compile all of them
-    rounds: int = 5  # measurements of each
-    json: str = ""  # also write the figures to this file
 
 
 settings = configure(Settings) if __name__ == "__main__" else None
 
-import importlib.util
 import statistics
+from importlib.util import find_spec
 
 import numpy as np
 import torch
-from measure import load_nanogpt, show, side_by_side
 
 from dataset import Windows
 from machine import matmul_rate, pick_device, pick_dtype, to_device
@@ -48,7 +41,7 @@ class Bench:
         self.s, self.device = s, pick_device()
         self.dtype = pick_dtype("auto", self.device)
         self.cuda = self.device.type == "cuda"
-        self.B, self.T = s.batch_size or (8 if self.cuda else 2), s.block_size or (1024 if self.cuda else 512)
+        self.B, self.T = (8, 1024) if self.cuda else (2, 512)  # windows, tokens of each
         idx = torch.randint(0, VOCAB, (self.B, self.T + 1), device=self.device)
         self.x, self.y = idx[:, :-1].contiguous(), idx[:, 1:].contiguous()
 
@@ -72,8 +65,7 @@ class Bench:
     def ours(self, keep_logits: bool = False, checkpoint_activations: bool = False):
         model = GPT(GPTConfig(VOCAB, self.T))
         model.checkpoint_activations = checkpoint_activations
-        autocast = self.dtype != torch.float32
-        return self.step(model, lambda m: m(self.x, self.y, keep_logits=keep_logits)[1], autocast)
+        return self.step(model, lambda m: m(self.x, self.y, keep_logits=keep_logits)[1], self.dtype != torch.float32)
 
     def steps(self) -> dict:
         """Name -> step."""
@@ -90,11 +82,12 @@ class Bench:
                 steps["nanoGPT, fp32, as shipped for a CPU"] = self.step(module.GPT(config), loss_of, False)
             if self.dtype != torch.float32:
                 steps["nanoGPT, 16-bit autocast"] = self.step(module.GPT(config), loss_of, True)
-        if importlib.util.find_spec("transformers"):
+        if find_spec("transformers"):
             from transformers import GPT2Config, GPT2LMHeadModel
 
-            config = GPT2Config(vocab_size=VOCAB, n_positions=self.T, attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0)
-            model = GPT2LMHeadModel(config)
+            model = GPT2LMHeadModel(
+                GPT2Config(vocab_size=VOCAB, n_positions=self.T, attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0)
+            )
             steps["transformers, fp32"] = self.step(model, lambda m: m(self.x, labels=self.x).loss, False)
         return steps
 
@@ -105,7 +98,7 @@ def rows(s: Settings) -> list[dict]:
     steps, tokens = bench.steps(), bench.B * bench.T
     # The rate of matrix products is measured in turn with the steps: on a shared machine it changes by the minute.
     rates = []
-    *taken, _ = side_by_side(s.rounds, *steps.values(), lambda: rates.append(matmul_rate(bench.device, bench.dtype)))
+    *taken, _ = side_by_side(5, *steps.values(), lambda: rates.append(matmul_rate(bench.device, bench.dtype)))
     seconds = dict(zip(steps, taken))
     matmul, ours = statistics.median(rates), tokens / seconds["ours"]
     fraction = ours * GPT(GPTConfig(VOCAB, bench.T)).flops_per_token() / matmul
@@ -118,9 +111,8 @@ def rows(s: Settings) -> list[dict]:
         {"what": f"train step, {name}: {fraction:.0%} of the matmul rate", "ours": ours, "unit": "tokens/s"},
         {"what": f"reading a batch: {reading / seconds['ours']:.3%} of the step", "ours": reading * 1e3, "unit": "ms"},
     ]
-    for other in list(seconds)[1:]:
-        peer = {"other": other, "peer": tokens / seconds[other]}
-        found.append({"what": "train step", "ours": ours, "unit": "tokens/s", **peer})
+    row = {"what": "train step", "ours": ours, "unit": "tokens/s"}
+    found += [row | {"other": other, "peer": tokens / seconds[other]} for other in list(seconds)[1:]]
     return found + ([peak_memory(other, step) for other, step in steps.items()] if bench.cuda else [])
 
 
@@ -134,4 +126,4 @@ def peak_memory(name: str, step) -> dict:
 
 
 if __name__ == "__main__":
-    run(lambda s: show(rows(s), s.json), settings)
+    run(lambda s: show(rows(s)), settings)

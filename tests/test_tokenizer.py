@@ -76,7 +76,9 @@ def test_load_returns_what_save_wrote(tmp_path):
     assert Tokenizer.load(tmp_path / "vocab.txt").tokens == [*SPECIALS, *BYTES, "\r", "\u2028", "甲"]
 
 
-@pytest.mark.parametrize("before, line_end, after", [("", "\n", ""), ("\ufeff", "\n", ""), ("", "\r\n", "\r\n")])
+@pytest.mark.parametrize(
+    "before, line_end, after", [("", "\n", ""), ("\ufeff", "\n", ""), ("", "\r\n", "\r\n"), ("", "\r\n", "")]
+)
 def test_load_accepts_byte_order_marks_and_windows_line_ends(tmp_path, before, line_end, after):
     (tmp_path / "bert.txt").write_bytes((before + line_end.join(BERT_TOKENS) + after).encode())
     loaded = Tokenizer.load(tmp_path / "bert.txt")
@@ -183,6 +185,11 @@ def test_utf8_constraint_of_a_bert_vocabulary_refuses_ids_without_a_token():
     allowed, next_state = BERT.utf8_constraint(size)
     assert allowed.shape == next_state.shape == (1, size) and not next_state.any()
     assert set(np.flatnonzero(~allowed[0])) == {*BERT.never_generated.tolist(), *range(BERT.vocab_size, size)}
+
+
+def test_utf8_constraint_refuses_the_token_of_an_empty_line():
+    tokenizer = Tokenizer([*BERT_TOKENS, ""])
+    assert not tokenizer.utf8_constraint()[0][0, tokenizer.token_to_id("")]
 
 
 @pytest.fixture(scope="module")
