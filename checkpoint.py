@@ -124,7 +124,7 @@ def _json_files(config: GPTConfig, tokenizer: Tokenizer) -> dict[str, dict]:
         "generation_config.json": {
             **ends,
             "do_sample": True,
-            "temperature": 0.8,
+            "temperature": 1.0,
             "top_k": 0,
             "top_p": 0.95,
             "max_length": config.block_size,

@@ -42,7 +42,7 @@ except ImportError:  # an optional package
 
 # What sample.py does by default: the name in GGUF, the name in a Modelfile, the value.
 SAMPLING = (
-    ("temp", "temperature", 0.8),
+    ("temp", "temperature", 1.0),
     ("top_k", "top_k", 0),
     ("top_p", "top_p", 0.95),
     ("min_p", "min_p", 0.0),

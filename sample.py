@@ -31,7 +31,7 @@ class Settings:
     stream: bool = True  # show the text while it is generated
     interactive: bool = False  # write a story with the model
     # how the next token is chosen
-    temperature: float = 0.8  # below 1 prefers likely tokens, above 1 unlikely ones; 0: always the most likely
+    temperature: float = 1.0  # below 1 prefers likely tokens, above 1 unlikely ones; 0: always the most likely
     top_k: int = 0  # only the k most likely tokens; 0: all
     top_p: float = 0.95  # only the most likely tokens that reach this probability; 1: all
     min_p: float = 0.0  # only tokens at least this many times as likely as the most likely one; 0: all

@@ -12,7 +12,7 @@ class SamplingParams:
 
     max_new_tokens: int = 500
     stop: str = ""  # "chapter", "paragraph", or a text after which generation ends
-    temperature: float = 0.8
+    temperature: float = 1.0
     top_k: int = 0
     top_p: float = 0.95
     min_p: float = 0.0

@@ -148,7 +148,7 @@ def test_export_reads_a_transformers_folder_and_cuts_ids_without_a_token(tmp_pat
         ("gpt2.block_count", 2),
         ("gpt2.attention.head_count", 2),
         ("gpt2.attention.layer_norm_epsilon", pytest.approx(1e-5)),
-        ("general.sampling.temp", pytest.approx(0.8)),
+        ("general.sampling.temp", pytest.approx(1.0)),
         ("general.sampling.top_p", pytest.approx(0.95)),
         ("general.sampling.top_k", 0),
         ("general.sampling.min_p", 0),
@@ -203,7 +203,7 @@ def test_export_writes_a_modelfile_for_ollama(exported):
         lines = file.read().splitlines()
     assert lines[0] == "FROM ./novel.gguf"
     assert {'TEMPLATE "{{ .Prompt }}"', 'PARAMETER stop "[CLS]"', "PARAMETER num_ctx 32"} <= set(lines)
-    assert {"PARAMETER temperature 0.8", "PARAMETER top_p 0.95", "PARAMETER top_k 0"} <= set(lines)
+    assert {"PARAMETER temperature 1.0", "PARAMETER top_p 0.95", "PARAMETER top_k 0"} <= set(lines)
 
 
 # -- files and mistakes ----------------------------------------------------------------------------------------------

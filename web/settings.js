@@ -2,7 +2,7 @@
 
 export const PRESETS = {
   steady: { temperature: 0.6, top_p: 0.9, top_k: 0, min_p: 0.02, repetition_penalty: 1.05 },
-  lively: { temperature: 0.8, top_p: 0.95, top_k: 0, min_p: 0, repetition_penalty: 1 },
+  lively: { temperature: 1, top_p: 0.95, top_k: 0, min_p: 0, repetition_penalty: 1 },
   wild: { temperature: 1.15, top_p: 0.98, top_k: 0, min_p: 0.01, repetition_penalty: 1 },
 };
 
