@@ -35,6 +35,7 @@ def story(chapters: int = 12, paragraphs: int = 12) -> str:
     return "\n".join(book)
 
 
+WHOLE = 0.7  # a temperature at which the tiny model writes no character in several bytes: an id is a character
 ENVIRONMENT = {**os.environ, "PYTHONPATH": "", "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
 
 

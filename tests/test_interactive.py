@@ -8,13 +8,11 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ENVIRONMENT, ROOT, script
+from conftest import ENVIRONMENT, ROOT, WHOLE, script
 
 import sample
 from configurator import UserError
 from generation import interactive
-
-WHOLE = 0.7  # a temperature at which the tiny model writes no character in several bytes: an id is a character
 
 
 def talk(workplace, *lines, arguments=(), **kwargs):

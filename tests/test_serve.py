@@ -12,7 +12,7 @@ import httpx
 import openai
 import pytest
 import torch
-from conftest import ENVIRONMENT, ROOT
+from conftest import ENVIRONMENT, ROOT, WHOLE
 from serving import LONG, copy_of_one_run, read_until, running_server, wait_for
 
 import checkpoint
@@ -20,8 +20,6 @@ import serve
 from configurator import UserError
 from generation.security import Access
 from model import filter_logits
-
-WHOLE = 0.7  # a temperature at which the tiny model writes no character in several bytes: an id is a character
 
 
 @pytest.fixture(scope="module")
