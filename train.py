@@ -103,7 +103,16 @@ import checkpoint
 from dataset import Corpus, FolderLock, Windows, validation_windows
 from generation.batching import generate
 from generation.sampling import SamplingParams
-from machine import compile_error, device_name, limit_gpu_memory, matmul_rate, pick_device, pick_dtype, to_device
+from machine import (
+    compile_error,
+    device_name,
+    keep_freed_memory,
+    limit_gpu_memory,
+    matmul_rate,
+    pick_device,
+    pick_dtype,
+    to_device,
+)
 from model import GPTConfig
 from training import trainer_state
 from training.distributed import all_equal, all_gather, all_reduce_max, all_reduce_sum, init_distributed, shutdown
@@ -140,6 +149,7 @@ class Trainer:
         self.device = pick_device(s.device)
         self.dtype = pick_dtype(s.dtype, self.device)
         limit_gpu_memory(self.device, s.gpu_memory)
+        keep_freed_memory()
         self.autocast = torch.autocast(self.device.type, self.dtype) if self.dtype != torch.float32 else nullcontext()
 
         # Text, and the state to resume from.

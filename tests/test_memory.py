@@ -1,5 +1,9 @@
+import subprocess
+import sys
+
 import pytest
 import torch
+from conftest import ENVIRONMENT, ROOT
 
 from model import GPT, GPTConfig
 from training import memory
@@ -61,3 +65,22 @@ def test_auto_batch_size_leaves_each_process_a_share(monkeypatch, gigabytes, bat
 def test_auto_batch_size_does_not_exceed_gpu_memory(monkeypatch):
     monkeypatch.setattr(memory, "free_memory", lambda device: 24e9)
     assert MemoryOptions(gpu_memory=3.0).fit(SMALL, torch.bfloat16, GPU, world_size=1).batch_size == 2
+
+
+FAULTS = """
+import resource
+import torch
+from machine import keep_freed_memory
+
+keep_freed_memory()
+torch.ones(2**24)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+torch.ones(2**24)  # 64 MiB: 16,384 pages
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc")
+def test_freed_memory_is_used_again_without_new_pages():
+    done = subprocess.run([sys.executable, "-c", FAULTS], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+    assert int(done.stdout) < 100, done.stderr
