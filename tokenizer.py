@@ -27,6 +27,7 @@ from wordpiece import ALONE, SEP_TO_NEWLINE, WORD, WordPiece, join_pieces
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # [CLS] starts a chapter, [SEP] is the line break
 BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 MAX_SIZE = 65536  # ids are stored as uint16
+NOT_GENERATED = {"Cc", "Cf", "Cn", "Co", "Cs"}  # control, format, unassigned, private use, surrogate
 
 
 class Tokenizer:
@@ -241,8 +242,8 @@ class Tokenizer:
 
 
 def is_generated(character: str) -> bool:
-    """May a model spell this character? Assigned ones, but no control, format, surrogate or private-use characters."""
-    return character == "\t" or category(character) not in ("Cc", "Cf", "Cn", "Co", "Cs")
+    """May a model spell this character? The tab, and all that are not of the categories NOT_GENERATED."""
+    return character == "\t" or category(character) not in NOT_GENERATED
 
 
 @lru_cache
@@ -253,22 +254,25 @@ def utf8_states() -> list[dict[int, int]]:
     """
     characters = np.zeros(5 * 2**18, dtype=bool)  # by code point, up to the last that 4 bytes could spell
     assigned = (*range(0x40000), *range(0xE0000, 0xE1000))  # the other planes have no assigned characters
-    characters[list(assigned)] = [is_generated(chr(code)) for code in assigned]
-    states: dict[tuple[int, ...], int] = {}  # targets of the bytes 0x80 .. 0xBF, -1 for none -> number of the state
+    characters[list(assigned)] = [kind not in NOT_GENERATED for kind in map(category, map(chr, assigned))]
+    characters[ord("\t")] = True
+    states: dict[bytes, int] = {}  # int16 targets of the bytes 0x80 .. 0xBF, -1 for none -> number of the state
 
-    def merge(targets: list[int]) -> list[int]:
+    def merge(targets: list[int] | np.ndarray) -> list[int]:
         """The states that lead to each 64 targets in turn; -1 for those that lead nowhere."""
-        groups = [tuple(targets[i : i + 64]) for i in range(0, len(targets), 64)]
-        return [states.setdefault(group, len(states) + 1) if max(group) >= 0 else -1 for group in groups]
+        groups = np.array(targets, dtype=np.int16).reshape(-1, 64)
+        somewhere = (groups >= 0).any(1)
+        return [states.setdefault(g.tobytes(), len(states) + 1) if s else -1 for g, s in zip(groups, somewhere)]
 
-    one_more = merge(np.where(characters, 0, -1).tolist())  # for each 64 code points
+    one_more = merge(np.where(characters, 0, -1))  # for each 64 code points
     two_more = merge([-1] * 32 + one_more[32:])  # for each 4,096; not for those that two bytes can spell
     three_more = merge([-1] * 16 + two_more[16:])  # for each 262,144; not for those that three bytes can spell
     start = {code: 0 for code in range(0x80) if characters[code]}
     start |= {0xC0 + i: state for i, state in enumerate(one_more[:32]) if i >= 2 and state >= 0}
     start |= {0xE0 + i: state for i, state in enumerate(two_more[:16]) if state >= 0}
     start |= {0xF0 + i: state for i, state in enumerate(three_more) if state >= 0}
-    return [start, *({0x80 + i: t for i, t in enumerate(targets) if t >= 0} for targets in states)]
+    targets = (np.frombuffer(state, dtype=np.int16).tolist() for state in states)
+    return [start, *({0x80 + i: t for i, t in enumerate(row) if t >= 0} for row in targets)]
 
 
 def decode_utf8(data: bytes) -> str:

@@ -39,11 +39,12 @@ class Int8Linear(nn.Module):
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None):
         """weight: (out, in), any floating-point type. bias: (out,)."""
         super().__init__()
-        # torch's product reads 16 columns at a time, also past the end of a row.
-        weight = F.pad(weight.float(), (0, -weight.size(1) % 16)).contiguous()
+        weight = weight.float().contiguous()
+        if weight.size(1) % 16:  # torch's product reads 16 columns at a time, also past the end of a row
+            weight = F.pad(weight, (0, -weight.size(1) % 16))
         # The scale is rounded to bf16 first, so that its rounding error does not count.
         self.scale = (weight.abs().amax(1) / 127).clamp(min=1e-12).bfloat16()
-        self.weight = (weight / self.scale[:, None].float()).round_().clamp_(-127, 127).to(torch.int8)
+        self.weight = (weight / self.scale[:, None].float()).round_().to(torch.int8)  # -127 to 127
         self.bias = None if bias is None else bias.bfloat16()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
