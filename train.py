@@ -131,6 +131,7 @@ from training.trainer_state import TrainerState
 def main(s: Settings) -> None:
     """One run, from the settings to the last checkpoint."""
     rank, world_size = init_distributed()
+    keep_freed_memory()
     with FolderLock(Path(s.out_dir)) if rank == 0 else nullcontext():  # a run's folder belongs to one process
         trainer = Trainer(s, rank, world_size)
         trainer.train()
@@ -149,7 +150,6 @@ class Trainer:
         self.device = pick_device(s.device)
         self.dtype = pick_dtype(s.dtype, self.device)
         limit_gpu_memory(self.device, s.gpu_memory)
-        keep_freed_memory()
         self.autocast = torch.autocast(self.device.type, self.dtype) if self.dtype != torch.float32 else nullcontext()
 
         # Text, and the state to resume from.
