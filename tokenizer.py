@@ -27,7 +27,6 @@ from wordpiece import ALONE, SEP_TO_NEWLINE, WORD, WordPiece, join_pieces
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # [CLS] starts a chapter, [SEP] is the line break
 BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 MAX_SIZE = 65536  # ids are stored as uint16
-NOT_GENERATED = {"Cc", "Cf", "Cn", "Co", "Cs"}  # control, format, unassigned, private use, surrogate
 
 
 class Tokenizer:
@@ -242,8 +241,8 @@ class Tokenizer:
 
 
 def is_generated(character: str) -> bool:
-    """May a model spell this character? The tab, and all that are not of the categories NOT_GENERATED."""
-    return character == "\t" or category(character) not in NOT_GENERATED
+    """May a model spell this character? Assigned ones, but no control, format, surrogate or private-use characters."""
+    return character == "\t" or category(character) not in ("Cc", "Cf", "Cn", "Co", "Cs")
 
 
 @lru_cache
@@ -254,8 +253,7 @@ def utf8_states() -> list[dict[int, int]]:
     """
     characters = np.zeros(5 * 2**18, dtype=bool)  # by code point, up to the last that 4 bytes could spell
     assigned = (*range(0x40000), *range(0xE0000, 0xE1000))  # the other planes have no assigned characters
-    characters[list(assigned)] = [kind not in NOT_GENERATED for kind in map(category, map(chr, assigned))]
-    characters[ord("\t")] = True
+    characters[list(assigned)] = [is_generated(chr(code)) for code in assigned]
     states: dict[bytes, int] = {}  # int16 targets of the bytes 0x80 .. 0xBF, -1 for none -> number of the state
 
     def merge(targets: list[int] | np.ndarray) -> list[int]:
