@@ -26,6 +26,7 @@ class Settings:
     out_dir: PathStr = "out/novel"  # this run's folder
     resume: bool = False  # continue from the newest checkpoint in out_dir
     init_from: PathStr = "scratch"  # or a folder with GPT-2 weights to fine-tune, of the same vocabulary
+    embeddings: Literal["random", "text"] = "random"  # of a new model; text: by the neighbors of tokens
     # model
     model_config: PathStr = ""  # a GPT-2 config.json (GPT2-Chinese's too) that sets the next four
     n_layer: int = 12  # transformer blocks
@@ -170,7 +171,7 @@ class Trainer:
         # Model and optimizer.
         torch.manual_seed(s.seed + self.rank)
         config = GPTConfig(self.corpus.tokenizer.vocab_size, s.block_size, s.n_layer, s.n_head, s.n_embd, s.dropout)
-        self.model = init_model(config, s.init_from, resume_from, self.corpus).to(self.device)
+        self.model = init_model(config, s.init_from, s.embeddings == "text", resume_from, self.corpus).to(self.device)
         self.model.checkpoint_activations = s.checkpoint_activations
         self.memory = select(MemoryOptions, s).fit(self.model.config, self.dtype, self.device, world_size)
         self.s = s = replace(s, **asdict(self.memory))

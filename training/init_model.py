@@ -7,19 +7,24 @@ import checkpoint
 from configurator import UserError
 from dataset import Corpus
 from model import GPT, GPTConfig
+from training.init_embeddings import init_embeddings
 from training.trainer_state import suggest_previous
 
 SHAPE = ("n_layer", "n_head", "n_embd", "block_size")
 
 
-def init_model(config: GPTConfig, init_from: str, resume_from: Path | None, corpus: Corpus) -> GPT:
+def init_model(config: GPTConfig, init_from: str, from_text: bool, resume_from: Path | None, corpus: Corpus) -> GPT:
     """A new model of this config, or one with the weights of a checkpoint (resume_from) or of a folder (init_from).
 
     init_from: scratch, or a folder whose shape replaces that of the config; its block_size may be cut.
+    from_text: a new model's embeddings begin with what init_embeddings counts in the training text.
     Raises UserError for weights of another vocabulary or shape.
     """
     if not resume_from and init_from == "scratch":
-        return GPT(config)
+        model = GPT(config)
+        if from_text:
+            init_embeddings(model, corpus.train)
+        return model
     source = resume_from or checkpoint.find_checkpoint(init_from)
     if checkpoint.load_tokenizer(source) != corpus.tokenizer:
         raise UserError(
