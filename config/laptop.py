@@ -5,7 +5,7 @@ n_layer = 4
 n_head = 4
 n_embd = 256
 block_size = 128
-embeddings = "text"  # known from the first step on: short runs are better
+embeddings = "text"  # from its bigrams, before training: short runs are better
 dropout = 0.0  # dropout takes a quarter of the speed on a CPU
 
 batch_size = 16
