@@ -219,9 +219,9 @@ class GPT(nn.Module):
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """Score every next token.
 
-        idx: (B, T) token ids. targets: (B, T) ids, IGNORE_INDEX where not counted.
+        idx: (B, T) token ids. targets: (B, T) ids, IGNORE_INDEX where not counted; or (B, T, V) probabilities.
         cache: holds the tokens before idx; idx is added to it.
-        keep_logits=False, with targets: compute only the loss, without the full (B, T, V) logits in memory.
+        keep_logits=False, with ids as targets: compute only the loss, without the full (B, T, V) logits in memory.
         only_last: return only the logits of the last position, (B, 1, V).
         Returns (logits (B, T, V) or None, mean loss in nats per token or None).
         Raises ValueError when there are more than block_size positions.
@@ -240,13 +240,13 @@ class GPT(nn.Module):
         if cache is not None:
             cache.length += T
         x = self.transformer.ln_f(x[:, -1:] if only_last else x)
-        if targets is not None and not keep_logits:
+        if targets is not None and targets.dim() == 2 and not keep_logits:
             return None, chunked_cross_entropy(x, self.lm_head.weight, targets, self.config.vocab_size)
         logits = self.lm_head(x)[..., : self.config.vocab_size]  # (B, T, V), without the padding rows
         if targets is None:
             return logits, None
         logits_fp32 = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
-        loss = F.cross_entropy(logits_fp32.flatten(0, 1), targets.flatten(), ignore_index=IGNORE_INDEX)
+        loss = F.cross_entropy(logits_fp32.flatten(0, 1), targets.flatten(0, 1), ignore_index=IGNORE_INDEX)
         return logits, loss
 
     # Generation: prefill (read the prompt), then decode one token after the other.

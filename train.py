@@ -27,6 +27,7 @@ class Settings:
     resume: bool = False  # continue from the newest checkpoint in out_dir
     init_from: PathStr = "scratch"  # or a folder with GPT-2 weights to fine-tune, of the same vocabulary
     embeddings: Literal["random", "text"] = "random"  # of a new model; text: by the neighbors of tokens
+    teachers: str = ""  # runs with this vocabulary, with commas between: learn their predictions (distillation)
     # model
     model_config: PathStr = ""  # a GPT-2 config.json (GPT2-Chinese's too) that sets the next four
     n_layer: int = 12  # transformer blocks
@@ -116,6 +117,7 @@ from machine import (
 )
 from model import GPTConfig
 from training import trainer_state
+from training.distillation import Teachers
 from training.distributed import all_equal, all_gather, all_reduce_max, all_reduce_sum, init_distributed, shutdown
 from training.init_model import init_model
 from training.memory import MemoryOptions
@@ -173,6 +175,7 @@ class Trainer:
         config = GPTConfig(self.corpus.tokenizer.vocab_size, s.block_size, s.n_layer, s.n_head, s.n_embd, s.dropout)
         self.model = init_model(config, s.init_from, s.embeddings == "text", resume_from, self.corpus).to(self.device)
         self.model.checkpoint_activations = s.checkpoint_activations
+        self.teachers = Teachers(s.teachers, self.corpus, self.model.config.block_size, self.device)
         self.memory = select(MemoryOptions, s).fit(self.model.config, self.dtype, self.device, world_size)
         self.s = s = replace(s, **asdict(self.memory))
         self.micro_steps = s.gradient_accumulation_steps // self.world_size  # of this process, per step
@@ -182,8 +185,7 @@ class Trainer:
         self.windows_per_step = s.batch_size * s.gradient_accumulation_steps
         self.optimizers = Optimizers(self.model, select(OptimizerConfig, s), self.dtype)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
-        if resume_from:
-            self.restore(saved)
+        self.restore(saved)
 
         # Schedule, log, throughput.
         self.schedule = select(Schedule, s)
@@ -200,7 +202,7 @@ class Trainer:
         self.seconds_before = self.state.seconds
         self.progress = all_reduce_max(self.limits.progress(self.state))  # from 0 to 1
         tokens_per_step = self.windows_per_step * s.block_size
-        flops_per_step = tokens_per_step * self.model.flops_per_token()
+        flops_per_step = tokens_per_step * (self.model.flops_per_token() + self.teachers.flops_per_token())
         self.throughput = Throughput(tokens_per_step, flops_per_step, peak_flops, self.state.step, self.progress)
         self.stop_signal = StopSignal()
         self.stopped = 0  # the number of the signal that stopped the run
@@ -258,7 +260,10 @@ class Trainer:
             last = micro == self.micro_steps - 1
             with nullcontext() if last or self.world_size == 1 else self.parallel_model.no_sync():
                 with self.autocast:
-                    _, loss = self.parallel_model(*self.batch, keep_logits=False)
+                    idx, targets = self.batch
+                    if self.teachers:
+                        targets = self.teachers.probabilities(idx)  # (B, T, V)
+                    _, loss = self.parallel_model(idx, targets, keep_logits=False)
                 self.scaler.scale(loss / self.micro_steps).backward()
             loss_sum += loss.detach() / self.micro_steps
             self.batch = self.get_batch(micro + 1)  # read and copied while a GPU still computes
@@ -415,7 +420,9 @@ class Trainer:
         }
 
     def restore(self, saved: dict) -> None:
-        """Continue with the optimizer, the gradient scale and the random numbers of a checkpoint."""
+        """Continue with the optimizer, the gradient scale and the random numbers of a checkpoint, if there is one."""
+        if not saved:
+            return
         self.optimizers.load_state_dict(saved["optimizers"])
         if saved["scaler"] and self.scaler.is_enabled():
             self.scaler.load_state_dict(saved["scaler"])
@@ -426,8 +433,12 @@ class Trainer:
         """Print the text, the model and the machine, and the memory and time that the run is expected to take."""
         recipe, muon_steps = select(Recipe, self.s), self.s.muon_steps if self.s.optimizer == "muon" else 0
         self.log.info(describe(self.model, self.corpus, self.device, self.dtype, self.windows, recipe))
+        if self.teachers:
+            self.log.info(str(self.teachers))
         memory = self.memory.expected(self.model.config, self.dtype, self.device)
-        seconds = expected_seconds(self.model, self.limits, self.state, self.windows_per_step, muon_steps, peak_flops)
+        flops_per_token = self.model.flops_per_token() + self.teachers.flops_per_token()
+        work = self.model.config, flops_per_token, self.windows_per_step, muon_steps
+        seconds = expected_seconds(*work, self.limits, self.state, peak_flops)
         self.log.info(forecast(memory, seconds, peak_flops, self.device))
 
     def wrap_model(self):

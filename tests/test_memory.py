@@ -48,6 +48,14 @@ def test_expected_memory_counts_what_autograd_keeps(checkpoint_activations):
     assert counted[1] - counted[0] - not_in_the_graph == pytest.approx(sizes[1] - sizes[0], rel=0.15)
 
 
+def test_expected_memory_counts_the_teachers_and_all_logits():
+    one, two = (MemoryOptions(8, teachers=t).expected(SMALL, torch.bfloat16, GPU) for t in ("out/a", "out/a,out/b"))
+    parameters = GPT(SMALL, init=False).num_params()
+    assert two - one == pytest.approx(4 * parameters, rel=0.01)
+    without = MemoryOptions(8).expected(SMALL, torch.bfloat16, GPU)
+    assert one - without > 8 * 1024 * 13317 * (4 + 4 + 4)  # the probabilities, the logits and their gradient, in fp32
+
+
 @pytest.mark.parametrize("gigabytes, batch_size", [(2, 1), (3, 2), (5.2, 8), (24, 32), (0, 8)])
 def test_auto_batch_size_is_the_largest_that_fits_and_keeps_the_windows_per_step(monkeypatch, gigabytes, batch_size):
     monkeypatch.setattr(memory, "free_memory", lambda device: gigabytes * 1e9)

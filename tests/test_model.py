@@ -93,6 +93,26 @@ def test_chunked_loss_under_autocast_is_close_and_float32():
     assert abs(loss - model(idx[:, :-1], idx[:, 1:])[1]) < 0.02
 
 
+def test_loss_against_probabilities_is_the_cross_entropy_of_the_distributions():
+    model = make(SHAPES[0]).double()
+    idx = torch.randint(0, 97, (2, 16), generator=torch.Generator().manual_seed(0))
+    targets = torch.rand(2, 16, 97, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).softmax(-1)
+    logits, loss = model(idx, targets)
+    assert torch.allclose(loss, -(targets * logits.log_softmax(-1)).sum(-1).mean(), atol=1e-12)
+    assert torch.equal(model(idx, targets, keep_logits=False)[1], loss)
+
+
+def test_loss_against_certain_probabilities_is_that_of_the_ids():
+    model = make(SHAPES[1]).double()
+    idx, ids = torch.randint(0, 131, (2, 2, 32), generator=torch.Generator().manual_seed(0))
+    gradients = []
+    for targets in (ids, F.one_hot(ids, 131).double()):
+        loss = model(idx, targets, keep_logits=False)[1]
+        gradients.append(torch.autograd.grad(loss, list(model.parameters())))
+    for one, other in zip(*gradients):
+        assert torch.allclose(one, other, atol=1e-12)
+
+
 def test_plain_attention_equals_torch():
     torch.manual_seed(0)
     q, k, v = (torch.randn(2, 3, 20, 8, dtype=torch.float64, requires_grad=True) for _ in range(3))

@@ -26,11 +26,7 @@ def init_model(config: GPTConfig, init_from: str, from_text: bool, resume_from: 
             init_embeddings(model, corpus.train)
         return model
     source = resume_from or checkpoint.find_checkpoint(init_from)
-    if checkpoint.load_tokenizer(source) != corpus.tokenizer:
-        raise UserError(
-            f"{source} has another vocabulary than {corpus.folder.as_posix()}."
-            f" Prepare the text with --vocab={(source / 'vocab.txt').as_posix()}"
-        )
+    check_vocabulary(source, corpus)
     with suggest_previous(resume_from):
         weights = checkpoint.load_pretrained(source).state_dict()
     shape = checkpoint.read_config(source)
@@ -44,3 +40,12 @@ def init_model(config: GPTConfig, init_from: str, from_text: bool, resume_from: 
     weights["transformer.wpe.weight"] = weights["transformer.wpe.weight"][: config.block_size]
     model.load_state_dict(weights)
     return model
+
+
+def check_vocabulary(source: Path, corpus: Corpus) -> None:
+    """Raises UserError where a model folder has another vocabulary than the text."""
+    if checkpoint.load_tokenizer(source) != corpus.tokenizer:
+        raise UserError(
+            f"{source} has another vocabulary than {corpus.folder.as_posix()}."
+            f" Prepare the text with --vocab={(source / 'vocab.txt').as_posix()}"
+        )

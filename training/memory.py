@@ -21,6 +21,7 @@ class MemoryOptions:
     optimizer: str = "muon"
     checkpoint_activations: bool = False
     gpu_memory: float = 0.0  # GB
+    teachers: str = ""  # separated by commas; each is counted as large as the model
 
     def expected(self, config: GPTConfig, dtype: torch.dtype, device: torch.device) -> int:
         """Peak bytes of training in eager mode (torch.compile needs less). Counted from the shapes, not measured.
@@ -41,6 +42,9 @@ class MemoryOptions:
         if plain_is_faster(device.type, dtype, scores):  # its softmax, the mask of dropout and what that leaves
             activations += (1 if self.checkpoint_activations else L) * scores * (5 if config.dropout else 2)
         logits = 1024 * config.padded_vocab_size * (8 + itemsize) + 8 * embeddings
+        if self.teachers:  # their weights, and all logits: of the teachers, of the model, and their gradient
+            logits = self.batch_size * config.block_size * config.padded_vocab_size * (16 + 2 * itemsize)
+            logits += 4 * parameters * len(self.teachers.split(",")) + 4 * embeddings
         return parameters * (8 + (itemsize if itemsize < 4 else 0)) + moments + activations + logits
 
     def fit(self, config: GPTConfig, dtype: torch.dtype, device: torch.device, world_size: int) -> "MemoryOptions":
