@@ -22,7 +22,7 @@ class Teachers:
         Raises UserError for a folder without a model, for another vocabulary, and for a window below block_size.
         """
         self.sources, self.models = [], []
-        for folder in filter(None, folders.split(",")):
+        for folder in split_folders(folders):
             source = checkpoint.find_checkpoint(folder)
             check_vocabulary(source, corpus)
             model = checkpoint.load_pretrained(source).eval().requires_grad_(False).to(device)
@@ -50,3 +50,8 @@ class Teachers:
     def flops_per_token(self) -> int:
         """Floating-point operations per token: of the forward passes, a third of those of training."""
         return sum(model.flops_per_token() for model in self.models) // 3
+
+
+def split_folders(folders: str) -> list[str]:
+    """Split "out/a, out/b" into ["out/a", "out/b"]."""
+    return [name.strip() for name in folders.split(",") if name.strip()]

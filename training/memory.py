@@ -8,6 +8,7 @@ import torch
 
 from machine import free_memory
 from model import GPTConfig, plain_is_faster
+from training.distillation import split_folders
 from training.distributed import all_reduce_min
 from training.recipe import MICRO_BATCH
 
@@ -44,7 +45,7 @@ class MemoryOptions:
         logits = 1024 * config.padded_vocab_size * (8 + itemsize) + 8 * embeddings
         if self.teachers:  # their weights, and all logits: of the teachers, of the model, and their gradient
             logits = self.batch_size * config.block_size * config.padded_vocab_size * (16 + 2 * itemsize)
-            logits += 4 * parameters * len(self.teachers.split(",")) + 4 * embeddings
+            logits += 4 * parameters * len(split_folders(self.teachers)) + 4 * embeddings
         return parameters * (8 + (itemsize if itemsize < 4 else 0)) + moments + activations + logits
 
     def fit(self, config: GPTConfig, dtype: torch.dtype, device: torch.device, world_size: int) -> "MemoryOptions":
