@@ -202,7 +202,7 @@ class Trainer:
         self.seconds_before = self.state.seconds
         self.progress = all_reduce_max(self.limits.progress(self.state))  # from 0 to 1
         tokens_per_step = self.windows_per_step * s.block_size
-        flops_per_step = tokens_per_step * (self.model.flops_per_token() + self.teachers.flops_per_token())
+        flops_per_step = tokens_per_step * self.flops_per_token()
         self.throughput = Throughput(tokens_per_step, flops_per_step, peak_flops, self.state.step, self.progress)
         self.stop_signal = StopSignal()
         self.stopped = 0  # the number of the signal that stopped the run
@@ -429,6 +429,10 @@ class Trainer:
         if self.rank < len(saved["random"]):  # an additional process keeps the random numbers of its seed
             trainer_state.set_random_state(saved["random"][self.rank])
 
+    def flops_per_token(self) -> int:
+        """Floating-point operations per token of training, with the teachers' forward passes."""
+        return self.model.flops_per_token() + self.teachers.flops_per_token()
+
     def print_summary(self, peak_flops: float) -> None:
         """Print the text, the model and the machine, and the memory and time that the run is expected to take."""
         recipe, muon_steps = select(Recipe, self.s), self.s.muon_steps if self.s.optimizer == "muon" else 0
@@ -436,8 +440,7 @@ class Trainer:
         if self.teachers:
             self.log.info(str(self.teachers))
         memory = self.memory.expected(self.model.config, self.dtype, self.device)
-        flops_per_token = self.model.flops_per_token() + self.teachers.flops_per_token()
-        work = self.model.config, flops_per_token, self.windows_per_step, muon_steps
+        work = self.model.config, self.flops_per_token(), self.windows_per_step, muon_steps
         seconds = expected_seconds(*work, self.limits, self.state, peak_flops)
         self.log.info(forecast(memory, seconds, peak_flops, self.device))
 

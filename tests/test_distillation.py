@@ -16,7 +16,7 @@ RUN = [*TINY, "--dropout=0.1", "--max_iters=20", "--eval_interval=10", "--teache
 
 @pytest.fixture(scope="module")
 def corpus(workplace):
-    """The prepared text, beside a second run of it in out/other."""
+    """The prepared text. Also trains a second run, out/other."""
     script("train.py", *TINY, "--seed=2", "--out_dir=out/other", "--max_iters=40", "--eval_interval=20", cwd=workplace)
     return Corpus.open(workplace / "data/novel")
 

@@ -25,7 +25,7 @@ class Teachers:
         for folder in split_folders(folders):
             source = checkpoint.find_checkpoint(folder)
             check_vocabulary(source, corpus)
-            model = checkpoint.load_pretrained(source).eval().requires_grad_(False).to(device)
+            model = checkpoint.load_pretrained(source).requires_grad_(False).to(device)
             if model.config.block_size < block_size:
                 raise UserError(
                     f"--teachers: {source} has {model.config.block_size} positions, so"
