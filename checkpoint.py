@@ -89,7 +89,7 @@ def save_pretrained(
 
 def _to_gpt2(model: GPT) -> dict[str, torch.Tensor]:
     """The weights as GPT-2's files store them: Conv1D weights transposed, no padding rows."""
-    weights = {name: p.detach().cpu() for name, p in model.named_parameters()}
+    weights = {name: w.cpu() for name, w in model.state_dict().items() if name != "lm_head.weight"}
     weights["transformer.wte.weight"] = weights["transformer.wte.weight"][: model.config.vocab_size]
     return {name: (w.t() if name.endswith(CONV1D) else w).contiguous() for name, w in weights.items()}
 

@@ -33,6 +33,7 @@ class GPTConfig:
     n_head: int = 12
     n_embd: int = 768
     dropout: float = 0.0  # on embeddings, attention weights and both residual branches
+    members: int = 1  # of an ensemble in one model: see GroupedLinear
 
     @property
     def padded_vocab_size(self) -> int:
@@ -75,8 +76,8 @@ class CausalSelfAttention(nn.Module):
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.n_head, self.dropout = config.n_head, config.dropout
-        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd)  # query, key, value in one product
-        self.c_proj = nn.Linear(config.n_embd, config.n_embd)
+        self.c_attn = linear(config, config.n_embd, 3 * config.n_embd, parts=3)  # query, key, value in one product
+        self.c_proj = linear(config, config.n_embd, config.n_embd)
         self.resid_dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: torch.Tensor, layer: int, cache: KVCache | None = None) -> torch.Tensor:
@@ -123,13 +124,57 @@ class MLP(nn.Module):
 
     def __init__(self, config: GPTConfig):
         super().__init__()
-        self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd)
-        self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd)
+        self.c_fc = linear(config, config.n_embd, 4 * config.n_embd)
+        self.c_proj = linear(config, 4 * config.n_embd, config.n_embd)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = F.gelu(self.c_fc(x), approximate="tanh")  # the tanh form is GPT-2's (Hendrycks & Gimpel 2016)
         return self.dropout(self.c_proj(x))
+
+
+class GroupedLinear(nn.Module):
+    """The linear layers of an ensemble's members side by side: each reads and writes its own channels.
+
+    As one layer it has a block-diagonal matrix, and so it is in state_dict(): an nn.Linear that loads `weight`,
+    (out_features, in_features) with zeros, and `bias` computes the same. With parts=3 (query, key, value) the members
+    share each third of the outputs.
+    """
+
+    def __init__(self, in_features: int, out_features: int, members: int, parts: int = 1):
+        super().__init__()
+        self.parts = parts
+        self.layers = nn.ModuleList(nn.Linear(in_features // members, out_features // members) for _ in range(members))
+        self.register_state_dict_post_hook(GroupedLinear._join)
+        self.register_load_state_dict_pre_hook(GroupedLinear._split)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        ys = [layer(x_k) for layer, x_k in zip(self.layers, x.chunk(len(self.layers), dim=-1))]
+        return torch.cat([y.unflatten(-1, (self.parts, -1)) for y in ys], dim=-1).flatten(-2)
+
+    def _join(self, state: dict, prefix: str, metadata) -> None:
+        """Replace the members' weights in a state_dict by those of the whole layer."""
+        each = range(len(self.layers))
+        weights = [state.pop(f"{prefix}layers.{k}.weight").chunk(self.parts) for k in each]
+        biases = [state.pop(f"{prefix}layers.{k}.bias").chunk(self.parts) for k in each]
+        state[prefix + "weight"] = torch.cat([torch.block_diag(*part) for part in zip(*weights)])
+        state[prefix + "bias"] = torch.cat([torch.cat(part) for part in zip(*biases)])
+
+    def _split(self, state: dict, prefix: str, *args) -> None:
+        """The inverse of _join."""
+        n = len(self.layers)
+        rows = [part.chunk(n) for part in state.pop(prefix + "weight").chunk(self.parts)]
+        biases = [part.chunk(n) for part in state.pop(prefix + "bias").chunk(self.parts)]
+        for k in range(n):
+            state[f"{prefix}layers.{k}.weight"] = torch.cat([part[k].chunk(n, dim=1)[k] for part in rows])
+            state[f"{prefix}layers.{k}.bias"] = torch.cat([part[k] for part in biases])
+
+
+def linear(config: GPTConfig, in_features: int, out_features: int, parts: int = 1) -> nn.Linear:
+    """A linear layer; of an ensemble, one for each member."""
+    if config.members == 1:
+        return nn.Linear(in_features, out_features)
+    return GroupedLinear(in_features, out_features, config.members, parts)
 
 
 class Block(nn.Module):
@@ -154,11 +199,13 @@ class GPT(nn.Module):
     def __init__(self, config: GPTConfig, init: bool = True):
         """init=False leaves the weights uninitialized, for a model whose weights are loaded afterwards.
 
-        Raises ValueError when n_head does not divide n_embd.
+        Raises ValueError when n_head does not divide n_embd, or members does not divide n_head.
         """
         super().__init__()
-        if config.n_embd % config.n_head:
-            raise ValueError(f"n_embd={config.n_embd} is not a multiple of n_head={config.n_head}")
+        for name, divisor in (("n_embd", "n_head"), ("n_head", "members")):
+            if getattr(config, name) % getattr(config, divisor):
+                values = getattr(config, name), getattr(config, divisor)
+                raise ValueError(f"{name}={values[0]} is not a multiple of {divisor}={values[1]}")
         self.config = config
         self.checkpoint_activations = False  # recompute each block in the backward pass: less memory, more time
         self.decoder = None  # a faster way to decode, set by generation/optimize.py; None: this module
@@ -185,7 +232,7 @@ class GPT(nn.Module):
     def init_weights(self) -> None:
         """GPT-2's initialisation: N(0, 0.02), scaled by 1/√(2 n_layer) for projections into the residual stream."""
         for name, parameter in self.named_parameters():
-            if name.endswith("c_proj.weight"):
+            if parameter.dim() == 2 and "c_proj" in name:
                 nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * self.config.n_layer))
             elif parameter.dim() == 2:
                 nn.init.normal_(parameter, std=0.02)
@@ -193,6 +240,7 @@ class GPT(nn.Module):
                 nn.init.zeros_(parameter)
             else:  # LayerNorm weights
                 nn.init.ones_(parameter)
+        self.transformer.ln_f.weight /= self.config.members  # so that the sum of logits is their mean
 
     def num_params(self) -> int:
         """The number of parameters, without the padding rows of the vocabulary. The tied head counts once."""
@@ -206,7 +254,7 @@ class GPT(nn.Module):
         (PaLM, Chowdhery et al. 2022, appendix B).
         """
         c = self.config
-        matmul_weights = 12 * c.n_layer * c.n_embd**2 + c.vocab_size * c.n_embd
+        matmul_weights = 12 * c.n_layer * c.n_embd**2 // c.members + c.vocab_size * c.n_embd
         return 6 * matmul_weights + 12 * c.n_layer * c.n_embd * c.block_size
 
     def forward(
@@ -219,9 +267,9 @@ class GPT(nn.Module):
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """Score every next token.
 
-        idx: (B, T) token ids. targets: (B, T) ids, IGNORE_INDEX where not counted; or (B, T, V) probabilities.
+        idx: (B, T) token ids. targets: (B, T) ids, IGNORE_INDEX where not counted.
         cache: holds the tokens before idx; idx is added to it.
-        keep_logits=False, with ids as targets: compute only the loss, without the full (B, T, V) logits in memory.
+        keep_logits=False: compute only the loss, without the full (B, T, V) logits in memory.
         only_last: return only the logits of the last position, (B, 1, V).
         Returns (logits (B, T, V) or None, mean loss in nats per token or None).
         Raises ValueError when there are more than block_size positions.
@@ -240,14 +288,21 @@ class GPT(nn.Module):
         if cache is not None:
             cache.length += T
         x = self.transformer.ln_f(x[:, -1:] if only_last else x)
-        if targets is not None and targets.dim() == 2 and not keep_logits:
-            return None, chunked_cross_entropy(x, self.lm_head.weight, targets, self.config.vocab_size)
+        if targets is not None and not keep_logits:
+            return None, self.loss(x, targets)
         logits = self.lm_head(x)[..., : self.config.vocab_size]  # (B, T, V), without the padding rows
         if targets is None:
             return logits, None
         logits_fp32 = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
-        loss = F.cross_entropy(logits_fp32.flatten(0, 1), targets.flatten(0, 1), ignore_index=IGNORE_INDEX)
+        loss = F.cross_entropy(logits_fp32.flatten(0, 1), targets.flatten(), ignore_index=IGNORE_INDEX)
         return logits, loss
+
+    def loss(self, x: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The mean loss of x (B, T, C), the output of ln_f. In training, each member of an ensemble has its own."""
+        n = self.config.members if self.training else 1
+        members = zip(x.chunk(n, dim=-1), self.lm_head.weight.chunk(n, dim=1))
+        losses = (chunked_cross_entropy(n * x, head, targets, self.config.vocab_size) for x, head in members)
+        return sum(losses) / n
 
     # Generation: prefill (read the prompt), then decode one token after the other.
 

@@ -27,7 +27,6 @@ class Settings:
     resume: bool = False  # continue from the newest checkpoint in out_dir
     init_from: PathStr = "scratch"  # or a folder with GPT-2 weights to fine-tune, of the same vocabulary
     embeddings: Literal["random", "text"] = "random"  # of a new model; text: by the neighbors of tokens
-    teachers: str = ""  # runs with this vocabulary, with commas between: learn their predictions (distillation)
     # model
     model_config: PathStr = ""  # a GPT-2 config.json (GPT2-Chinese's too) that sets the next four
     n_layer: int = 12  # transformer blocks
@@ -35,6 +34,7 @@ class Settings:
     n_embd: int = 768  # width of the residual stream
     block_size: int = 1024  # context window in tokens
     dropout: float = 0.1  # probability of dropping an activation in training
+    members: int = 1  # models side by side that share n_embd and n_head, averaged: an ensemble; docs/recipe.md
     # batch
     batch_size: int | Literal["auto"] = 8  # windows per micro-batch; auto: as many as memory allows
     gradient_accumulation_steps: int | Literal["auto"] = 4  # micro-batches per step; auto: by the text's length
@@ -73,7 +73,7 @@ class Settings:
     REPLACED: ClassVar[dict[str, str]] = OLD_NAMES
 
     def __post_init__(self):
-        positive = "n_layer n_head n_embd block_size batch_size gradient_accumulation_steps"
+        positive = "n_layer n_head n_embd block_size members batch_size gradient_accumulation_steps"
         for name in f"{positive} log_interval eval_interval eval_windows".split():
             if getattr(self, name) != "auto" and getattr(self, name) < 1:
                 raise UserError(f"--{name}={getattr(self, name)}: at least 1 is needed")
@@ -86,6 +86,8 @@ class Settings:
                 raise UserError(f"--{name}={getattr(self, name)}: a number from 0 up to 1 is needed")
         if self.n_embd % self.n_head:
             raise UserError(f"--n_embd={self.n_embd} is not a multiple of --n_head={self.n_head}")
+        if self.n_head % self.members:
+            raise UserError(f"--n_head={self.n_head} is not a multiple of --members={self.members}")
         if not (self.epochs or self.max_iters or self.max_minutes):
             raise UserError(
                 "no limit is set: use a config file (config/novel.py), --epochs, --max_iters or --max_minutes"
@@ -117,7 +119,6 @@ from machine import (
 )
 from model import GPTConfig
 from training import trainer_state
-from training.distillation import Teachers
 from training.distributed import all_equal, all_gather, all_reduce_max, all_reduce_sum, init_distributed, shutdown
 from training.init_model import init_model
 from training.memory import MemoryOptions
@@ -172,10 +173,10 @@ class Trainer:
 
         # Model and optimizer.
         torch.manual_seed(s.seed + self.rank)
-        config = GPTConfig(self.corpus.tokenizer.vocab_size, s.block_size, s.n_layer, s.n_head, s.n_embd, s.dropout)
+        shape = s.block_size, s.n_layer, s.n_head, s.n_embd, s.dropout, s.members
+        config = GPTConfig(self.corpus.tokenizer.vocab_size, *shape)
         self.model = init_model(config, s.init_from, s.embeddings == "text", resume_from, self.corpus).to(self.device)
         self.model.checkpoint_activations = s.checkpoint_activations
-        self.teachers = Teachers(s.teachers, self.corpus, self.model.config.block_size, self.device)
         self.memory = select(MemoryOptions, s).fit(self.model.config, self.dtype, self.device, world_size)
         self.s = s = replace(s, **asdict(self.memory))
         self.micro_steps = s.gradient_accumulation_steps // self.world_size  # of this process, per step
@@ -185,7 +186,8 @@ class Trainer:
         self.windows_per_step = s.batch_size * s.gradient_accumulation_steps
         self.optimizers = Optimizers(self.model, select(OptimizerConfig, s), self.dtype)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
-        self.restore(saved)
+        if resume_from:
+            self.restore(saved)
 
         # Schedule, log, throughput.
         self.schedule = select(Schedule, s)
@@ -202,7 +204,7 @@ class Trainer:
         self.seconds_before = self.state.seconds
         self.progress = all_reduce_max(self.limits.progress(self.state))  # from 0 to 1
         tokens_per_step = self.windows_per_step * s.block_size
-        flops_per_step = tokens_per_step * self.flops_per_token()
+        flops_per_step = tokens_per_step * self.model.flops_per_token()
         self.throughput = Throughput(tokens_per_step, flops_per_step, peak_flops, self.state.step, self.progress)
         self.stop_signal = StopSignal()
         self.stopped = 0  # the number of the signal that stopped the run
@@ -260,10 +262,7 @@ class Trainer:
             last = micro == self.micro_steps - 1
             with nullcontext() if last or self.world_size == 1 else self.parallel_model.no_sync():
                 with self.autocast:
-                    idx, targets = self.batch
-                    if self.teachers:
-                        targets = self.teachers.probabilities(idx)  # (B, T, V)
-                    _, loss = self.parallel_model(idx, targets, keep_logits=False)
+                    _, loss = self.parallel_model(*self.batch, keep_logits=False)
                 self.scaler.scale(loss / self.micro_steps).backward()
             loss_sum += loss.detach() / self.micro_steps
             self.batch = self.get_batch(micro + 1)  # read and copied while a GPU still computes
@@ -420,28 +419,19 @@ class Trainer:
         }
 
     def restore(self, saved: dict) -> None:
-        """Continue with the optimizer, the gradient scale and the random numbers of a checkpoint, if there is one."""
-        if not saved:
-            return
+        """Continue with the optimizer, the gradient scale and the random numbers of a checkpoint."""
         self.optimizers.load_state_dict(saved["optimizers"])
         if saved["scaler"] and self.scaler.is_enabled():
             self.scaler.load_state_dict(saved["scaler"])
         if self.rank < len(saved["random"]):  # an additional process keeps the random numbers of its seed
             trainer_state.set_random_state(saved["random"][self.rank])
 
-    def flops_per_token(self) -> int:
-        """Floating-point operations per token of training, with the teachers' forward passes."""
-        return self.model.flops_per_token() + self.teachers.flops_per_token()
-
     def print_summary(self, peak_flops: float) -> None:
         """Print the text, the model and the machine, and the memory and time that the run is expected to take."""
         recipe, muon_steps = select(Recipe, self.s), self.s.muon_steps if self.s.optimizer == "muon" else 0
         self.log.info(describe(self.model, self.corpus, self.device, self.dtype, self.windows, recipe))
-        if self.teachers:
-            self.log.info(str(self.teachers))
         memory = self.memory.expected(self.model.config, self.dtype, self.device)
-        work = self.model.config, self.flops_per_token(), self.windows_per_step, muon_steps
-        seconds = expected_seconds(*work, self.limits, self.state, peak_flops)
+        seconds = expected_seconds(self.model, self.limits, self.state, self.windows_per_step, muon_steps, peak_flops)
         self.log.info(forecast(memory, seconds, peak_flops, self.device))
 
     def wrap_model(self):

@@ -19,9 +19,9 @@ NATIVE = Tokenizer.build(Counter(story()), min_count=2)
 TEXT = "第1回 阿青\n却说<0x41>龘😀[SEP]x[CLS]y“é”\n\n 12\u2028 ab c" + story(2)
 
 
-def make(tokenizer, seed=0):
+def make(tokenizer, seed=0, members=1):
     torch.manual_seed(seed)
-    return GPT(GPTConfig(tokenizer.vocab_size, 32, 2, 2, 16, 0.1)).eval()
+    return GPT(GPTConfig(tokenizer.vocab_size, 32, 2, 2, 16, 0.1, members)).eval()
 
 
 @pytest.fixture
@@ -61,6 +61,18 @@ def test_save_and_load_round_trip(folder):
     assert not loaded.training and loaded.config == model.config
     assert load_tokenizer(folder).tokens == NATIVE.tokens
     assert load_trainer_state(folder) == {"step": 1}
+
+
+def test_saved_ensemble_opens_as_a_plain_gpt_here_and_in_transformers(tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    model = make(NATIVE, members=2)
+    save_pretrained(model, tmp_path / "m", NATIVE)
+    ours, theirs = load_pretrained(tmp_path / "m"), AutoModelForCausalLM.from_pretrained(tmp_path / "m")
+    idx = torch.randint(0, NATIVE.vocab_size, (2, 32))
+    assert ours.config.members == 1
+    for logits in (ours(idx)[0], theirs(idx).logits):
+        assert (logits - model(idx)[0]).abs().max() < 1e-4
 
 
 def test_load_tokenizer_reads_tokenizer_json_without_vocab_txt(folder):

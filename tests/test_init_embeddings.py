@@ -43,6 +43,16 @@ def test_init_embeddings_leaves_tokens_that_do_not_occur():
     assert torch.allclose(after[occurs].norm(dim=1), torch.tensor(0.05 * 16**0.5))
 
 
+def test_init_embeddings_of_an_ensemble_have_the_same_inner_products_in_other_vectors():
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(20, 8, 1, 2, 64, members=2))
+    init_embeddings(model, TOKENS)
+    one, two = model.transformer.wte.weight[np.unique(TOKENS).astype(int)].chunk(2, dim=1)
+    assert torch.allclose(one @ one.T, two @ two.T, atol=1e-4)
+    assert (one - two).abs().max() > 0.05
+    assert torch.equal(*model.transformer.wpe.weight.chunk(2, dim=1))
+
+
 def test_sinusoids_have_inner_products_that_depend_on_the_distance_only():
     positions = sinusoids(64, 32)
     products = positions @ positions.T

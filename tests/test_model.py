@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -21,10 +22,10 @@ from model import (
 SHAPES = [(97, 16, 1, 1, 8), (131, 32, 2, 4, 32), (64, 24, 3, 3, 48)]  # vocab, block, layers, heads, width
 
 
-def make(shape, seed=0, dropout=0.0):
+def make(shape, seed=0, dropout=0.0, members=1):
     torch.manual_seed(seed)
     vocab, block, layers, heads, width = shape
-    model = GPT(GPTConfig(vocab, block, layers, heads, width, dropout))
+    model = GPT(GPTConfig(vocab, block, layers, heads, width, dropout, members))
     with torch.no_grad():
         for p in model.parameters():  # so that biases and norms are not 0 and 1
             p.add_(torch.randn_like(p) * 0.1)
@@ -93,24 +94,64 @@ def test_chunked_loss_under_autocast_is_close_and_float32():
     assert abs(loss - model(idx[:, :-1], idx[:, 1:])[1]) < 0.02
 
 
-def test_loss_against_probabilities_is_the_cross_entropy_of_the_distributions():
-    model = make(SHAPES[0]).double()
-    idx = torch.randint(0, 97, (2, 16), generator=torch.Generator().manual_seed(0))
-    targets = torch.rand(2, 16, 97, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).softmax(-1)
-    logits, loss = model(idx, targets)
-    assert torch.allclose(loss, -(targets * logits.log_softmax(-1)).sum(-1).mean(), atol=1e-12)
-    assert torch.equal(model(idx, targets, keep_logits=False)[1], loss)
+def plain_gpt(model):
+    """A GPT without members that holds the weights of an ensemble."""
+    plain = GPT(dataclasses.replace(model.config, members=1)).to(model.lm_head.weight.dtype).eval()
+    plain.load_state_dict(model.state_dict())
+    return plain
 
 
-def test_loss_against_certain_probabilities_is_that_of_the_ids():
-    model = make(SHAPES[1]).double()
-    idx, ids = torch.randint(0, 131, (2, 2, 32), generator=torch.Generator().manual_seed(0))
-    gradients = []
-    for targets in (ids, F.one_hot(ids, 131).double()):
-        loss = model(idx, targets, keep_logits=False)[1]
-        gradients.append(torch.autograd.grad(loss, list(model.parameters())))
-    for one, other in zip(*gradients):
-        assert torch.allclose(one, other, atol=1e-12)
+@pytest.mark.parametrize("shape, members", [(SHAPES[1], 2), (SHAPES[1], 4), (SHAPES[2], 3)])
+def test_ensemble_is_a_gpt_with_block_diagonal_weights(shape, members):
+    ensemble = make(shape, members=members).double()
+    plain, idx = plain_gpt(ensemble), torch.randint(0, shape[0], (2, shape[1]))
+    assert torch.allclose(ensemble(idx)[0], plain(idx)[0], atol=1e-12)
+    assert torch.allclose(ensemble(idx, idx, keep_logits=False)[1], plain(idx, idx)[1], atol=1e-12)
+    out = ensemble.generate(idx[:, :5], 20, seed=1)
+    assert torch.equal(out, plain.generate(idx[:, :5], 20, seed=1))
+    again = GPT(ensemble.config).double()
+    again.load_state_dict(plain.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(ensemble.parameters(), again.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("shape, members", [(SHAPES[1], 2), (SHAPES[2], 3)])
+def test_ensemble_members_learn_from_their_own_losses(shape, members):
+    """Loss and gradients in float64, against the plain GPT and the logits of each member alone."""
+    ensemble = make(shape, members=members).double().train()
+    plain, outputs = plain_gpt(ensemble), []
+    plain.transformer.ln_f.register_forward_hook(lambda module, inputs, output: outputs.append(output))
+    idx, targets = torch.randint(0, shape[0], (2, 3, shape[1]))
+    loss = ensemble(idx, targets, keep_logits=False)[1]
+    loss.backward()
+    plain(idx)
+    width = shape[4] // members
+    expected = 0
+    for first in range(0, shape[4], width):
+        columns = slice(first, first + width)
+        logits = members * outputs[0][..., columns] @ plain.lm_head.weight[: shape[0], columns].T
+        expected += F.cross_entropy(logits.flatten(0, 1), targets.flatten()) / members
+    expected.backward()
+    assert torch.allclose(loss, expected, atol=1e-12)
+    for p in plain.parameters():
+        p.data = p.grad
+    of_plain = GPT(ensemble.config).double()
+    of_plain.load_state_dict(plain.state_dict())  # the gradients of the blocks
+    for p, gradient in zip(ensemble.parameters(), of_plain.parameters(), strict=True):
+        assert torch.allclose(p.grad, gradient, atol=1e-12)
+
+
+def test_ensemble_counts_the_blocks_only():
+    one, four = (GPT(GPTConfig(100, 16, 2, 4, 64, members=n)) for n in (1, 4))
+    assert one.num_params() - four.num_params() == 2 * 12 * 64**2 * 3 // 4
+    assert one.flops_per_token() - four.flops_per_token() == 6 * 2 * 12 * 64**2 * 3 // 4
+
+
+def test_ensemble_logits_of_a_new_model_are_the_mean_of_the_members():
+    """The mean of four logits with equal variances has half their standard deviation."""
+    torch.manual_seed(0)
+    one, four = (GPT(GPTConfig(500, 16, 2, 4 * n, 64 * n, members=n)) for n in (1, 4))
+    stds = [model(torch.arange(16)[None])[0].std().item() for model in (one, four)]
+    assert stds[1] == pytest.approx(stds[0] / 2, rel=0.1)
 
 
 def test_plain_attention_equals_torch():

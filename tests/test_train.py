@@ -46,6 +46,13 @@ def whole(workplace):
     return workplace / "out/whole"
 
 
+@pytest.fixture(scope="session")
+def ensemble(workplace):
+    """A run of two members."""
+    script("train.py", *RUN, "--members=2", "--out_dir=out/ensemble", cwd=workplace)
+    return workplace / "out/ensemble"
+
+
 def start(command, cwd) -> subprocess.Popen:
     """Start a command in the background."""
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8"}
@@ -111,30 +118,34 @@ def test_tensorboard_has_the_curves_and_the_samples(whole):
     assert events.Tags()["tensors"] == ["sample/text_summary"]
 
 
-def test_validation_loss_equals_that_of_a_plain_loop(whole, workplace):
+@pytest.mark.parametrize("members", [1, 2])
+def test_validation_loss_equals_that_of_a_plain_loop(whole, ensemble, workplace, members):
+    run = whole if members == 1 else ensemble
     corpus = Corpus.open(workplace / "data/novel")
-    model = checkpoint.load_pretrained(whole, "last")
+    model = checkpoint.load_pretrained(run, "last")
     ids = torch.tensor(corpus.val.astype(int))
     total = 0.0
     for begin in range(0, len(ids) - 1, 32):
         window = ids[begin : begin + 33]
         total += model(window[None, :-1], window[None, 1:])[1].item() * (len(window) - 1)
-    logged = [m["val_loss"] for m in read_metrics(whole) if "val_loss" in m][-1]
+    logged = [m["val_loss"] for m in read_metrics(run) if "val_loss" in m][-1]
     assert logged == pytest.approx(total / (len(ids) - 1), abs=0.03)  # bfloat16 where the CPU has it
 
 
 # -- resume ------------------------------------------------------------------------------------------------------------
 
 
-def test_resume_after_a_kill_continues_to_the_bit(whole, workplace):
-    process = start_training(workplace, "killed")
-    wait_for_checkpoint(workplace / "out/killed", 20)
+@pytest.mark.parametrize("members", [1, 2])
+def test_resume_after_a_kill_continues_to_the_bit(whole, ensemble, workplace, members):
+    run, expected = workplace / f"out/killed-{members}", whole if members == 1 else ensemble
+    process = start_training(workplace, run.name, f"--members={members}")
+    wait_for_checkpoint(run, 20)
     process.kill()
     process.communicate()
-    assert checkpoint.checkpoints(workplace / "out/killed")[-1].name < "ckpt-00000040"
-    script("train.py", *RUN, "--out_dir=out/killed", "--resume", cwd=workplace)
-    assert losses(workplace / "out/killed") == losses(whole)
-    assert weights(workplace / "out/killed") == weights(whole)
+    assert checkpoint.checkpoints(run)[-1].name < "ckpt-00000040"
+    script("train.py", *RUN, f"--members={members}", f"--out_dir={run}", "--resume", cwd=workplace)
+    assert losses(run) == losses(expected)
+    assert weights(run) == weights(expected)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no signals to send")
@@ -407,6 +418,9 @@ def check_mistake(workplace, arguments, message) -> None:
         (["--init_from=data"], "not a model folder"),
         (["--block_size=100000"], "less than one window"),
         (["--n_embd=33"], "not a multiple"),
+        (["--members=3"], "n_head=2 is not a multiple of --members=3"),
+        (["--members=2", "--init_from=out/tiny"], "--members is for new models"),
+        (["--out_dir=out/tiny", "--resume", "--members=2"], "with members=1, the settings say 2"),
         (["--max_iters=0"], "no limit is set"),
         (["--batch_size=0"], "at least 1"),
         (["--batch_size=many"], "INTEGER|auto"),

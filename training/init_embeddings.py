@@ -15,11 +15,13 @@ def init_embeddings(model: GPT, tokens: np.ndarray) -> None:
 
     tokens: (n,) ids of the training text. Tokens that are not in it keep their random vector.
     """
-    wte, wpe = model.transformer.wte.weight, model.transformer.wpe.weight
-    vectors = neighbor_vectors(tokens, *wte.shape)
-    norm = vectors.norm(dim=1, keepdim=True)
-    wte.copy_(torch.where(norm > 1e-6, vectors * (TOKEN_STD * wte.size(1) ** 0.5 / norm), wte))
-    wpe.copy_(POSITION_SCALE * sinusoids(*wpe.shape))
+    members = model.config.members  # of an ensemble: each has its own columns
+    for wte in model.transformer.wte.weight.chunk(members, dim=1):
+        vectors = neighbor_vectors(tokens, *wte.shape)
+        norm = vectors.norm(dim=1, keepdim=True)
+        wte.copy_(torch.where(norm > 1e-6, vectors * (TOKEN_STD * wte.size(1) ** 0.5 / norm), wte))
+    for wpe in model.transformer.wpe.weight.chunk(members, dim=1):
+        wpe.copy_(POSITION_SCALE * sinusoids(*wpe.shape))
 
 
 def neighbor_vectors(tokens: np.ndarray, vocab_size: int, n_embd: int) -> torch.Tensor:

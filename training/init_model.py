@@ -18,15 +18,21 @@ def init_model(config: GPTConfig, init_from: str, from_text: bool, resume_from: 
 
     init_from: scratch, or a folder whose shape replaces that of the config; its block_size may be cut.
     from_text: a new model's embeddings begin with what init_embeddings counts in the training text.
-    Raises UserError for weights of another vocabulary or shape.
+    Raises UserError for weights of another vocabulary or shape, and for init_from with members.
     """
     if not resume_from and init_from == "scratch":
         model = GPT(config)
         if from_text:
             init_embeddings(model, corpus.train)
         return model
+    if config.members > 1 and not resume_from:
+        raise UserError("--members is for new models; --init_from continues one that is trained")
     source = resume_from or checkpoint.find_checkpoint(init_from)
-    check_vocabulary(source, corpus)
+    if checkpoint.load_tokenizer(source) != corpus.tokenizer:
+        raise UserError(
+            f"{source} has another vocabulary than {corpus.folder.as_posix()}."
+            f" Prepare the text with --vocab={(source / 'vocab.txt').as_posix()}"
+        )
     with suggest_previous(resume_from):
         weights = checkpoint.load_pretrained(source).state_dict()
     shape = checkpoint.read_config(source)
@@ -36,16 +42,7 @@ def init_model(config: GPTConfig, init_from: str, from_text: bool, resume_from: 
                 raise UserError(f"{source} has {name}={getattr(shape, name)}, the settings say {getattr(config, name)}")
     elif config.block_size > shape.block_size:
         raise UserError(f"{source} has {shape.block_size} positions, so --block_size={shape.block_size} at most")
-    model = GPT(replace(shape, block_size=config.block_size, dropout=config.dropout))
+    model = GPT(replace(shape, block_size=config.block_size, dropout=config.dropout, members=config.members))
     weights["transformer.wpe.weight"] = weights["transformer.wpe.weight"][: config.block_size]
     model.load_state_dict(weights)
     return model
-
-
-def check_vocabulary(source: Path, corpus: Corpus) -> None:
-    """Raises UserError where a model folder has another vocabulary than the text."""
-    if checkpoint.load_tokenizer(source) != corpus.tokenizer:
-        raise UserError(
-            f"{source} has another vocabulary than {corpus.folder.as_posix()}."
-            f" Prepare the text with --vocab={(source / 'vocab.txt').as_posix()}"
-        )

@@ -8,7 +8,6 @@ import torch
 
 from machine import free_memory
 from model import GPTConfig, plain_is_faster
-from training.distillation import split_folders
 from training.distributed import all_reduce_min
 from training.recipe import MICRO_BATCH
 
@@ -22,7 +21,6 @@ class MemoryOptions:
     optimizer: str = "muon"
     checkpoint_activations: bool = False
     gpu_memory: float = 0.0  # GB
-    teachers: str = ""  # separated by commas; each is counted as large as the model
 
     def expected(self, config: GPTConfig, dtype: torch.dtype, device: torch.device) -> int:
         """Peak bytes of training in eager mode (torch.compile needs less). Counted from the shapes, not measured.
@@ -32,7 +30,7 @@ class MemoryOptions:
         """
         C, L, itemsize = config.n_embd, config.n_layer, dtype.itemsize
         embeddings = config.padded_vocab_size * C
-        matrices = 12 * L * C**2
+        matrices = 12 * L * C**2 // config.members
         parameters = matrices + embeddings + config.block_size * C
         moments = 4 * matrices + 8 * (parameters - matrices) if self.optimizer == "muon" else 8 * parameters
         # Per position and block: two fp32 inputs of LayerNorms, 14 C activations in dtype, the masks of dropout.
@@ -43,9 +41,6 @@ class MemoryOptions:
         if plain_is_faster(device.type, dtype, scores):  # its softmax, the mask of dropout and what that leaves
             activations += (1 if self.checkpoint_activations else L) * scores * (5 if config.dropout else 2)
         logits = 1024 * config.padded_vocab_size * (8 + itemsize) + 8 * embeddings
-        if self.teachers:  # their weights, and all logits: of the teachers, of the model, and their gradient
-            logits = self.batch_size * config.block_size * config.padded_vocab_size * (16 + 2 * itemsize)
-            logits += 4 * parameters * len(split_folders(self.teachers)) + 4 * embeddings
         return parameters * (8 + (itemsize if itemsize < 4 else 0)) + moments + activations + logits
 
     def fit(self, config: GPTConfig, dtype: torch.dtype, device: torch.device, world_size: int) -> "MemoryOptions":

@@ -2,6 +2,7 @@
 
 OLD_NAMES = {
     "max_tokens": "--epochs or --max_iters",
+    "teachers": "--members, which trains an ensemble",
     "cooldown": "--lr_decay=linear",
     "keep_last": "nothing: the best and the last checkpoint are kept",
     "sample_tokens": "nothing: a sample fills the context window, up to 200 tokens",

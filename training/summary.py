@@ -4,7 +4,7 @@ import torch
 
 from dataset import Corpus, Windows
 from machine import device_name
-from model import GPT, GPTConfig
+from model import GPT
 from training.recipe import Recipe
 from training.schedule import Limits
 from training.trainer_state import TrainerState
@@ -33,21 +33,16 @@ def describe(model: GPT, corpus: Corpus, device, dtype: torch.dtype, windows: Wi
 
 
 def expected_seconds(
-    config: GPTConfig,
-    flops_per_token: int,
-    windows_per_step: int,
-    muon_steps: int,
-    limits: Limits,
-    state: TrainerState,
-    peak_flops: float,
+    model: GPT, limits: Limits, state: TrainerState, windows_per_step: int, muon_steps: int, peak_flops: float
 ) -> float:
     """The time until a limit is reached, at 40% of the measured rate of matrix products (peak_flops, FLOP/s).
 
     muon_steps: of Muon's iteration; 0 without Muon.
     """
+    config = model.config
     steps_left = min(limits.steps - state.step, (limits.windows - state.windows_seen) / windows_per_step)
-    muon_flops = 60 * muon_steps * config.n_layer * config.n_embd**3  # per step
-    flops_per_step = windows_per_step * config.block_size * flops_per_token + muon_flops
+    muon_flops = 60 * muon_steps * config.n_layer * config.n_embd**3 // config.members**2  # per step
+    flops_per_step = windows_per_step * config.block_size * model.flops_per_token() + muon_flops
     return max(0.0, min(steps_left * flops_per_step / (0.4 * peak_flops), limits.seconds - state.seconds))
 
 

@@ -82,11 +82,10 @@ def check_resume(saved: dict, settings: dict, corpus: str, folder: Path) -> None
             f"{folder} was trained on another text than is in {settings['data_dir']} now."
             f" Move {settings['out_dir']} away, or start another run: --out_dir=out/NAME"
         )
-    for name in ("optimizer", "block_size", "stride", "seed"):
-        if saved["settings"][name] != settings[name]:
-            raise UserError(
-                f"{folder} was trained with {name}={saved['settings'][name]}, the settings say {settings[name]}"
-            )
+    before = {"members": 1} | saved["settings"]  # older checkpoints have no members
+    for name in ("optimizer", "block_size", "stride", "seed", "members"):
+        if before[name] != settings[name]:
+            raise UserError(f"{folder} was trained with {name}={before[name]}, the settings say {settings[name]}")
 
 
 def changed_settings(before: dict, now: dict) -> str:
