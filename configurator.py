@@ -168,9 +168,10 @@ def quote(path: str) -> str:
     return subprocess.list2cmdline([path]) if os.name == "nt" else shlex.quote(path)
 
 
-def select(Options: type, settings):
-    """The dataclass `Options`, filled with the settings of the same names."""
-    return Options(**{field.name: getattr(settings, field.name) for field in fields(Options)})
+def select(Options: type, settings, **others):
+    """The dataclass `Options`, filled with `others` and, for the rest, with the settings of the same names."""
+    names = {field.name for field in fields(Options)} - others.keys()
+    return Options(**others, **{name: getattr(settings, name) for name in names})
 
 
 def read_config(path: str, Settings: type) -> dict:

@@ -133,50 +133,6 @@ class MLP(nn.Module):
         return self.dropout(self.c_proj(x))
 
 
-class GroupedLinear(nn.Module):
-    """The linear layers of an ensemble's members side by side: each reads and writes its own channels.
-
-    As one layer it has a block-diagonal matrix, and so it is in state_dict(): an nn.Linear that loads `weight`,
-    (out_features, in_features) with zeros, and `bias` computes the same. With parts=3 (query, key, value) the members
-    share each third of the outputs.
-    """
-
-    def __init__(self, in_features: int, out_features: int, members: int, parts: int = 1):
-        super().__init__()
-        self.parts = parts
-        self.layers = nn.ModuleList(nn.Linear(in_features // members, out_features // members) for _ in range(members))
-        self.register_state_dict_post_hook(GroupedLinear._join)
-        self.register_load_state_dict_pre_hook(GroupedLinear._split)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        ys = [layer(x_k) for layer, x_k in zip(self.layers, x.chunk(len(self.layers), dim=-1))]
-        return torch.cat([y.unflatten(-1, (self.parts, -1)) for y in ys], dim=-1).flatten(-2)
-
-    def _join(self, state: dict, prefix: str, metadata) -> None:
-        """Replace the members' weights in a state_dict by those of the whole layer."""
-        each = range(len(self.layers))
-        weights = [state.pop(f"{prefix}layers.{k}.weight").chunk(self.parts) for k in each]
-        biases = [state.pop(f"{prefix}layers.{k}.bias").chunk(self.parts) for k in each]
-        state[prefix + "weight"] = torch.cat([torch.block_diag(*part) for part in zip(*weights)])
-        state[prefix + "bias"] = torch.cat([torch.cat(part) for part in zip(*biases)])
-
-    def _split(self, state: dict, prefix: str, *args) -> None:
-        """The inverse of _join."""
-        n = len(self.layers)
-        rows = [part.chunk(n) for part in state.pop(prefix + "weight").chunk(self.parts)]
-        biases = [part.chunk(n) for part in state.pop(prefix + "bias").chunk(self.parts)]
-        for k in range(n):
-            state[f"{prefix}layers.{k}.weight"] = torch.cat([part[k].chunk(n, dim=1)[k] for part in rows])
-            state[f"{prefix}layers.{k}.bias"] = torch.cat([part[k] for part in biases])
-
-
-def linear(config: GPTConfig, in_features: int, out_features: int, parts: int = 1) -> nn.Linear:
-    """A linear layer; of an ensemble, one for each member."""
-    if config.members == 1:
-        return nn.Linear(in_features, out_features)
-    return GroupedLinear(in_features, out_features, config.members, parts)
-
-
 class Block(nn.Module):
     """Attention, then MLP. Each reads the normalised residual stream and adds to it (pre-LayerNorm)."""
 
@@ -240,7 +196,7 @@ class GPT(nn.Module):
                 nn.init.zeros_(parameter)
             else:  # LayerNorm weights
                 nn.init.ones_(parameter)
-        self.transformer.ln_f.weight /= self.config.members  # so that the sum of logits is their mean
+        self.transformer.ln_f.weight /= self.config.members  # the logits, a sum over members, are their mean
 
     def num_params(self) -> int:
         """The number of parameters, without the padding rows of the vocabulary. The tied head counts once."""
@@ -269,7 +225,8 @@ class GPT(nn.Module):
 
         idx: (B, T) token ids. targets: (B, T) ids, IGNORE_INDEX where not counted.
         cache: holds the tokens before idx; idx is added to it.
-        keep_logits=False: compute only the loss, without the full (B, T, V) logits in memory.
+        keep_logits=False, with targets: compute only the loss, without the full (B, T, V) logits in memory; in
+        training the mean of the members' own losses.
         only_last: return only the logits of the last position, (B, 1, V).
         Returns (logits (B, T, V) or None, mean loss in nats per token or None).
         Raises ValueError when there are more than block_size positions.
@@ -301,6 +258,7 @@ class GPT(nn.Module):
         """The mean loss of x (B, T, C), the output of ln_f. In training, each member of an ensemble has its own."""
         n = self.config.members if self.training else 1
         members = zip(x.chunk(n, dim=-1), self.lm_head.weight.chunk(n, dim=1))
+        # n x: ln_f's weight has 1 / n for the mean.
         losses = (chunked_cross_entropy(n * x, head, targets, self.config.vocab_size) for x, head in members)
         return sum(losses) / n
 
@@ -531,3 +489,46 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         grad_x, grad_head, count = ctx.saved_tensors
         scale = grad_loss / count  # scaled last, so that small fp16 numbers do not underflow
         return (grad_x * scale).to(grad_x.dtype), (grad_head * scale).to(ctx.head_dtype), None, None, None, None
+
+
+def linear(config: GPTConfig, in_features: int, out_features: int, parts: int = 1) -> nn.Module:
+    """nn.Linear, or a GroupedLinear where the model has members."""
+    if config.members == 1:
+        return nn.Linear(in_features, out_features)
+    return GroupedLinear(in_features, out_features, config.members, parts)
+
+
+class GroupedLinear(nn.Module):
+    """The linear layers of an ensemble's members side by side: each reads and writes its own channels.
+
+    As one layer it has a block-diagonal matrix, and so it is in state_dict(): an nn.Linear that loads `weight`,
+    (out_features, in_features) with zeros, and `bias` computes the same. With parts=3 (query, key, value) the members
+    share each third of the outputs.
+    """
+
+    def __init__(self, in_features: int, out_features: int, members: int, parts: int = 1):
+        super().__init__()
+        self.parts = parts
+        self.layers = nn.ModuleList(nn.Linear(in_features // members, out_features // members) for _ in range(members))
+        self.register_state_dict_post_hook(GroupedLinear._join)
+        self.register_load_state_dict_pre_hook(GroupedLinear._split)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        ys = [layer(x_k) for layer, x_k in zip(self.layers, x.chunk(len(self.layers), dim=-1))]
+        return torch.cat([y.unflatten(-1, (self.parts, -1)) for y in ys], dim=-1).flatten(-2)
+
+    def _join(self, state: dict, prefix: str, metadata) -> None:
+        """Replace the members' weights in a state_dict by those of the whole layer, on the CPU: they can be large."""
+        n = len(self.layers)
+        weight = torch.block_diag(*(state.pop(f"{prefix}layers.{k}.weight").cpu() for k in range(n)))
+        bias = torch.cat([state.pop(f"{prefix}layers.{k}.bias").cpu() for k in range(n)])
+        for name, w in (("weight", weight), ("bias", bias)):  # rows by (member, part) -> by (part, member)
+            state[prefix + name] = w.unflatten(0, (n, self.parts, -1)).transpose(0, 1).flatten(0, 2)
+
+    def _split(self, state: dict, prefix: str, *args) -> None:
+        """The inverse of _join. It drops what is outside the blocks."""
+        n = len(self.layers)
+        for name in ("weight", "bias"):
+            members = state.pop(prefix + name).unflatten(0, (self.parts, n, -1)).transpose(0, 1).flatten(1, 2)
+            for k, w in enumerate(members):
+                state[f"{prefix}layers.{k}.{name}"] = w.chunk(n, dim=1)[k] if name == "weight" else w

@@ -34,7 +34,7 @@ class Settings:
     n_embd: int = 768  # width of the residual stream
     block_size: int = 1024  # context window in tokens
     dropout: float = 0.1  # probability of dropping an activation in training
-    members: int = 1  # models side by side that share n_embd and n_head, averaged: an ensemble; docs/recipe.md
+    members: int = 1  # models side by side, each with a part of n_embd and n_head: an ensemble; docs/recipe.md
     # batch
     batch_size: int | Literal["auto"] = 8  # windows per micro-batch; auto: as many as memory allows
     gradient_accumulation_steps: int | Literal["auto"] = 4  # micro-batches per step; auto: by the text's length
@@ -173,8 +173,7 @@ class Trainer:
 
         # Model and optimizer.
         torch.manual_seed(s.seed + self.rank)
-        shape = s.block_size, s.n_layer, s.n_head, s.n_embd, s.dropout, s.members
-        config = GPTConfig(self.corpus.tokenizer.vocab_size, *shape)
+        config = select(GPTConfig, s, vocab_size=self.corpus.tokenizer.vocab_size)
         self.model = init_model(config, s.init_from, s.embeddings == "text", resume_from, self.corpus).to(self.device)
         self.model.checkpoint_activations = s.checkpoint_activations
         self.memory = select(MemoryOptions, s).fit(self.model.config, self.dtype, self.device, world_size)

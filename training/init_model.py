@@ -26,7 +26,7 @@ def init_model(config: GPTConfig, init_from: str, from_text: bool, resume_from: 
             init_embeddings(model, corpus.train)
         return model
     if config.members > 1 and not resume_from:
-        raise UserError("--members is for new models; --init_from continues one that is trained")
+        raise UserError("--members is for new models: with --init_from a saved ensemble is fine-tuned as one plain GPT")
     source = resume_from or checkpoint.find_checkpoint(init_from)
     if checkpoint.load_tokenizer(source) != corpus.tokenizer:
         raise UserError(

@@ -20,10 +20,11 @@ def describe(model: GPT, corpus: Corpus, device, dtype: torch.dtype, windows: Wi
     remembered = (
         f" (weights remember {1 / decay:,.0f} steps, {1 / decay / steps_per_epoch:.2g} epochs)" if decay else ""
     )
+    members = f" ({c.members} members)" if c.members > 1 else ""
     return (
         f"text     {meta['train_characters']:,} characters, {len(corpus.train):,} tokens;"
         f" held out {meta['val_characters']:,} characters\n"
-        f"model    {c.n_layer} layers, {c.n_head} heads, width {c.n_embd}, context {c.block_size},"
+        f"model    {c.n_layer} layers, {c.n_head} heads, width {c.n_embd}{members}, context {c.block_size},"
         f" vocabulary {c.vocab_size:,}: {model.num_params():,} parameters\n"
         f"machine  {device_name(device)}, {str(dtype).removeprefix('torch.')}\n"
         f"step     {windows_per_step} windows, {windows_per_step * c.block_size:,} tokens;"
