@@ -34,6 +34,7 @@ class GPTConfig:
     n_embd: int = 768
     dropout: float = 0.0  # on embeddings, attention weights and both residual branches
     members: int = 1  # of an ensemble in one model: see GroupedLinear
+    logit_scale: float = 1.0  # of the loss in training; above 1, the model in use is less certain
 
     @property
     def padded_vocab_size(self) -> int:
@@ -226,7 +227,7 @@ class GPT(nn.Module):
         idx: (B, T) token ids. targets: (B, T) ids, IGNORE_INDEX where not counted.
         cache: holds the tokens before idx; idx is added to it.
         keep_logits=False, with targets: compute only the loss, without the full (B, T, V) logits in memory; in
-        training the mean of the members' own losses.
+        training that of `loss`.
         only_last: return only the logits of the last position, (B, 1, V).
         Returns (logits (B, T, V) or None, mean loss in nats per token or None).
         Raises ValueError when there are more than block_size positions.
@@ -255,11 +256,14 @@ class GPT(nn.Module):
         return logits, loss
 
     def loss(self, x: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """The mean loss of x (B, T, C), the output of ln_f. In training, each member of an ensemble has its own."""
-        n = self.config.members if self.training else 1
+        """The mean loss of x (B, T, C), the output of ln_f.
+
+        In training, each member of an ensemble has its own loss, and its logits are multiplied by logit_scale.
+        """
+        n, scale = (self.config.members, self.config.logit_scale) if self.training else (1, 1)
         members = zip(x.chunk(n, dim=-1), self.lm_head.weight.chunk(n, dim=1))
-        # n x: ln_f's weight has 1 / n for the mean.
-        losses = (chunked_cross_entropy(n * x, head, targets, self.config.vocab_size) for x, head in members)
+        # n: ln_f's weight has 1 / n for the mean.
+        losses = (chunked_cross_entropy(n * scale * x, head, targets, self.config.vocab_size) for x, head in members)
         return sum(losses) / n
 
     # Generation: prefill (read the prompt), then decode one token after the other.

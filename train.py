@@ -35,6 +35,7 @@ class Settings:
     block_size: int = 1024  # context window in tokens
     dropout: float = 0.1  # probability of dropping an activation in training
     members: int = 1  # models side by side, each with a part of n_embd and n_head: an ensemble; docs/recipe.md
+    logit_scale: float = 1.0  # of the loss in training; above 1, the trained model is less certain; docs/recipe.md
     # batch
     batch_size: int | Literal["auto"] = 8  # windows per micro-batch; auto: as many as memory allows
     gradient_accumulation_steps: int | Literal["auto"] = 4  # micro-batches per step; auto: by the text's length
@@ -84,6 +85,8 @@ class Settings:
         for name in ("dropout", "beta1", "beta2", "warmup_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"--{name}={getattr(self, name)}: a number from 0 up to 1 is needed")
+        if not 0 < self.logit_scale < math.inf:
+            raise UserError(f"--logit_scale={self.logit_scale}: a number above 0 is needed")
         if self.n_embd % self.n_head:
             raise UserError(f"--n_embd={self.n_embd} is not a multiple of --n_head={self.n_head}")
         if self.n_head % self.members:

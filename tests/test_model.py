@@ -22,10 +22,10 @@ from model import (
 SHAPES = [(97, 16, 1, 1, 8), (131, 32, 2, 4, 32), (64, 24, 3, 3, 48)]  # vocab, block, layers, heads, width
 
 
-def make(shape, seed=0, dropout=0.0, members=1):
+def make(shape, seed=0, dropout=0.0, **others):
     torch.manual_seed(seed)
     vocab, block, layers, heads, width = shape
-    model = GPT(GPTConfig(vocab, block, layers, heads, width, dropout, members))
+    model = GPT(GPTConfig(vocab, block, layers, heads, width, dropout, **others))
     with torch.no_grad():
         for p in model.parameters():  # so that biases and norms are not 0 and 1
             p.add_(torch.randn_like(p) * 0.1)
@@ -114,10 +114,10 @@ def test_ensemble_is_a_gpt_with_block_diagonal_weights(shape, members):
     assert all(torch.equal(a, b) for a, b in zip(ensemble.parameters(), again.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("shape, members", [(SHAPES[1], 2), (SHAPES[2], 3)])
-def test_ensemble_members_learn_from_their_own_losses(shape, members):
+@pytest.mark.parametrize("shape, members, scale", [(SHAPES[1], 2, 1), (SHAPES[2], 3, 1.5), (SHAPES[1], 1, 1.5)])
+def test_ensemble_members_learn_from_their_own_scaled_losses(shape, members, scale):
     """Loss and gradients in float64, against the plain GPT and the logits of each member alone."""
-    ensemble = make(shape, members=members).double().train()
+    ensemble = make(shape, members=members, logit_scale=scale).double().train()
     plain, outputs = plain_gpt(ensemble), []
     plain.transformer.ln_f.register_forward_hook(lambda module, inputs, output: outputs.append(output))
     idx, targets = torch.randint(0, shape[0], (2, 3, shape[1]))
@@ -128,7 +128,7 @@ def test_ensemble_members_learn_from_their_own_losses(shape, members):
     expected = 0
     for first in range(0, shape[4], width):
         columns = slice(first, first + width)
-        logits = members * outputs[0][..., columns] @ plain.lm_head.weight[: shape[0], columns].T
+        logits = scale * members * outputs[0][..., columns] @ plain.lm_head.weight[: shape[0], columns].T
         expected += F.cross_entropy(logits.flatten(0, 1), targets.flatten()) / members
     expected.backward()
     assert torch.allclose(loss, expected, atol=1e-12)
@@ -138,6 +138,14 @@ def test_ensemble_members_learn_from_their_own_losses(shape, members):
     of_plain.load_state_dict(plain.state_dict())  # the gradients of the blocks
     for p, gradient in zip(ensemble.parameters(), of_plain.parameters(), strict=True):
         assert torch.allclose(p.grad, gradient, atol=1e-12)
+
+
+def test_logit_scale_leaves_the_loss_of_validation():
+    scaled, plain = make(SHAPES[1], logit_scale=1.5), make(SHAPES[1])
+    idx, targets = torch.randint(0, SHAPES[1][0], (2, 3, SHAPES[1][1]))
+    with torch.no_grad():
+        losses = [model(idx, targets, keep_logits=False)[1] for model in (scaled, plain)]
+    assert torch.equal(*losses)
 
 
 def test_ensemble_counts_the_blocks_only():

@@ -42,7 +42,8 @@ def init_model(config: GPTConfig, init_from: str, from_text: bool, resume_from: 
                 raise UserError(f"{source} has {name}={getattr(shape, name)}, the settings say {getattr(config, name)}")
     elif config.block_size > shape.block_size:
         raise UserError(f"{source} has {shape.block_size} positions, so --block_size={shape.block_size} at most")
-    model = GPT(replace(shape, block_size=config.block_size, dropout=config.dropout, members=config.members))
+    of_weights = {name: getattr(shape, name) for name in ("vocab_size", "n_layer", "n_head", "n_embd")}
+    model = GPT(replace(config, **of_weights))
     weights["transformer.wpe.weight"] = weights["transformer.wpe.weight"][: config.block_size]
     model.load_state_dict(weights)
     return model
