@@ -1,4 +1,5 @@
 import math
+import re
 
 import pytest
 import torch
@@ -148,3 +149,25 @@ def test_optimizers_train_every_parameter_once(optimizer):
     before = [p.detach().clone() for p in model.parameters()]
     train_step(model, optimizers)
     assert all((p != b).any() for p, b in zip(model.parameters(), before))
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_ensemble_of_equal_members_learns_like_one_model(optimizer):
+    torch.manual_seed(0)
+    one = GPT(GPTConfig(64, 8, 2, 2, 16))
+    two = GPT(GPTConfig(64, 8, 2, 4, 32, members=2))
+    with torch.no_grad():
+        for name, p in two.named_parameters():  # blocks.h.0.attn.c_attn.layers.1.weight is that of one's c_attn
+            own = one.get_parameter(re.sub(r"\.layers\.\d", "", name))
+            p.copy_(own if ".layers." in name else torch.cat([own, own], dim=-1) / (2 if ".ln_f." in name else 1))
+    logits = []
+    for model in (one, two):
+        config = OptimizerConfig(optimizer=optimizer, learning_rate=0.01, weight_decay=0.1, grad_clip=0)
+        optimizers = Optimizers(model.train(), config)
+        for _ in range(5):
+            loss = model(IDX, IDX.roll(1), keep_logits=False)[1]
+            loss.backward()
+            optimizers.step(loss.detach(), OFF)
+        logits.append(model.eval()(IDX)[0])
+    assert torch.allclose(*logits, atol=1e-3)
+    assert logits[0].std() > 0.2  # 0.08 at the start
