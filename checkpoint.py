@@ -29,8 +29,8 @@ from dataset import fsync
 from model import GPT, GPTConfig
 from tokenizer import Tokenizer
 
+# GPT-2's files store these transposed, as (in, out); nn.Linear has (out, in).
 CONV1D = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
-"""GPT-2's files store these transposed, as (in, out); nn.Linear has (out, in)."""
 
 # What this model does not vary. A config.json with another value is refused.
 FIXED = {
@@ -228,6 +228,16 @@ def load_tokenizer(folder) -> Tokenizer:
     if given and given.tokens != tokens:
         raise UserError(f"{folder}: vocab.txt and tokenizer.json are not the same vocabulary")
     return given or Tokenizer(tokens, split_digits, name=str(path))
+
+
+def load_with_tokenizer(folder) -> tuple[Tokenizer, GPT]:
+    """A checkpoint's tokenizer and model. Raises UserError when the model lacks some of the vocabulary's ids."""
+    tokenizer, model = load_tokenizer(folder), load_pretrained(folder)
+    if model.config.vocab_size < tokenizer.vocab_size:
+        raise UserError(
+            f"{folder}: the vocabulary has {tokenizer.vocab_size:,} tokens, the model {model.config.vocab_size:,}"
+        )
+    return tokenizer, model
 
 
 def load_trainer_state(folder: Path) -> dict:

@@ -49,8 +49,8 @@ SAMPLING = (
     ("penalty_repeat", "repeat_penalty", 1.0),
 )
 ORDER = "penalties;dry;temperature;top_k;top_p;min_p;xtc"  # sample.py's; llama.cpp's default has the temperature last
+# The chat template: programs that only chat continue the text of all messages.
 CONTINUE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
-"""The chat template: programs that only chat continue the text of all messages."""
 
 
 def main(s: Settings) -> None:
@@ -88,16 +88,11 @@ def output_files(save: str, name: str, overwrite: bool) -> tuple[Path, Path]:
 
 def load(folder: Path) -> tuple[Tokenizer, GPT]:
     """A checkpoint's tokenizer and model. Raises UserError for a vocabulary that llama.cpp cannot use."""
-    tokenizer = checkpoint.load_tokenizer(folder)
+    tokenizer, model = checkpoint.load_with_tokenizer(folder)
     if not tokenizer.native:
         raise UserError(
             f"{folder} has a BERT vocabulary and cannot be exported: with those, llama.cpp puts a space before every"
             " character and drops line breaks.\nPrepare the text with --vocab=auto and train a model on that."
-        )
-    model = checkpoint.load_pretrained(folder)
-    if model.config.vocab_size < tokenizer.vocab_size:
-        raise UserError(
-            f"{folder}: the vocabulary has {tokenizer.vocab_size:,} tokens, the model {model.config.vocab_size:,}"
         )
     return tokenizer, model
 
@@ -137,11 +132,12 @@ def write_gguf(path: Path, folder: Path, model: GPT, tokenizer: Tokenizer, tenso
     try:
         # The writer is closed before the file is renamed or removed, which Windows refuses for an open file.
         with replacing(path) as temporary, closing(gguf.GGUFWriter(temporary, "gpt2")) as writer:
-            add_description(writer, folder, model, quantize)
-            add_vocabulary(writer, tokenizer)
-            writer.add_sampling_sequence(ORDER)
-            for key, _, value in SAMPLING:
-                getattr(writer, f"add_sampling_{key}")(value)
+            fields = description(folder, model, quantize) | vocabulary(tokenizer) | {"sampling_sequence": ORDER}
+            fields |= {f"sampling_{key}": value for key, _, value in SAMPLING}
+            for name, value in fields.items():
+                getattr(writer, f"add_{name}")(value)
+            writer.add_array("tokenizer.ggml.suppress_tokens", sorted(tokenizer.never_generated.tolist()))
+            add_training(writer, folder)
             for tensor_name, (array, kind) in tensors.items():
                 writer.add_tensor(tensor_name, array, raw_dtype=kind)
             writer.write_header_to_file()
@@ -151,48 +147,56 @@ def write_gguf(path: Path, folder: Path, model: GPT, tokenizer: Tokenizer, tenso
         raise UserError(f"cannot write {path}: {error.strerror or 'the disk is full, perhaps'}") from None
 
 
-def add_description(writer, folder: Path, model: GPT, quantize: str) -> None:
-    """The name, the shape and what is known of the training: step, losses, the name of the text's folder."""
-    writer.add_type("model")
-    writer.add_name(model_name(folder))
-    writer.add_size_label(gguf.size_label(model.num_params(), 0, 0, 0))
-    writer.add_file_type(gguf.LlamaFileType[f"{'ALL' if quantize == 'f32' else 'MOSTLY'}_{quantize.upper()}"])
-    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    writer.add_context_length(model.config.block_size)
-    writer.add_embedding_length(model.config.n_embd)
-    writer.add_feed_forward_length(4 * model.config.n_embd)
-    writer.add_block_count(model.config.n_layer)
-    writer.add_head_count(model.config.n_head)
-    writer.add_layer_norm_eps(1e-5)
+def description(folder: Path, model: GPT, quantize: str) -> dict:
+    """The fields for the name and the shape: NAME -> the value for the writer's add_NAME."""
+    config = model.config
+    return {
+        "type": "model",
+        "name": model_name(folder),
+        "size_label": gguf.size_label(model.num_params(), 0, 0, 0),
+        "file_type": gguf.LlamaFileType[f"{'ALL' if quantize == 'f32' else 'MOSTLY'}_{quantize.upper()}"],
+        "quantization_version": gguf.GGML_QUANT_VERSION,
+        "context_length": config.block_size,
+        "embedding_length": config.n_embd,
+        "feed_forward_length": 4 * config.n_embd,
+        "block_count": config.n_layer,
+        "head_count": config.n_head,
+        "layer_norm_eps": 1e-5,
+    }
+
+
+def vocabulary(tokenizer: Tokenizer) -> dict:
+    """The fields for llama.cpp's SentencePiece tokenizer with byte fallback (tokenizer model "llama").
+
+    It merges two neighbours that form a token. Here no token has two characters, so a character
+    stays a token, and one that has no token becomes its UTF-8 bytes: the ids are Tokenizer's, whatever the scores.
+    """
+    tokens, types = zip(*(gguf_token(token, tokenizer) for token in tokenizer.tokens))
+    return {
+        "tokenizer_model": "llama",
+        "tokenizer_pre": "default",
+        "token_list": tokens,
+        "token_types": types,
+        "token_scores": [0.0] * len(tokens),
+        "bos_token_id": tokenizer.cls,  # starts a chapter
+        "eos_token_id": tokenizer.cls,  # the chapter before it has ended
+        "unk_token_id": tokenizer.unk,
+        "pad_token_id": tokenizer.token_to_id("[PAD]"),
+        "add_bos_token": False,
+        "add_eos_token": False,
+        "add_space_prefix": False,
+        "chat_template": CONTINUE,
+    }
+
+
+def add_training(writer, folder: Path) -> None:
+    """Add what is known of the training: step, losses, the name of the text's folder."""
     training = checkpoint.read_metadata(folder)
     training["data_dir"] = Path(str(training.get("data_dir", ""))).name  # without the folders of this machine
     add = {int: writer.add_int64, float: writer.add_float64, str: writer.add_string}
     for key, value in training.items():
         if type(value) in add and value != "":
             add[type(value)](f"training.{key}", value)
-
-
-def add_vocabulary(writer, tokenizer: Tokenizer) -> None:
-    """The vocabulary for llama.cpp's SentencePiece tokenizer with byte fallback (tokenizer model "llama").
-
-    It merges two neighbours that form a token. Here no token has two characters, so a character
-    stays a token, and one that has no token becomes its UTF-8 bytes: the ids are Tokenizer's, whatever the scores.
-    """
-    tokens, types = zip(*(gguf_token(token, tokenizer) for token in tokenizer.tokens))
-    writer.add_tokenizer_model("llama")
-    writer.add_tokenizer_pre("default")
-    writer.add_token_list(tokens)
-    writer.add_token_types(types)
-    writer.add_token_scores([0.0] * len(tokens))
-    writer.add_bos_token_id(tokenizer.cls)  # starts a chapter
-    writer.add_eos_token_id(tokenizer.cls)  # the chapter before it has ended
-    writer.add_unk_token_id(tokenizer.unk)
-    writer.add_pad_token_id(tokenizer.token_to_id("[PAD]"))
-    writer.add_add_bos_token(False)
-    writer.add_add_eos_token(False)
-    writer.add_add_space_prefix(False)
-    writer.add_array("tokenizer.ggml.suppress_tokens", sorted(tokenizer.never_generated.tolist()))
-    writer.add_chat_template(CONTINUE)
 
 
 def gguf_token(token: str, tokenizer: Tokenizer) -> tuple[str, int]:

@@ -28,11 +28,7 @@ def load_for_inference(
 
     Raises UserError.
     """
-    tokenizer, model = checkpoint.load_tokenizer(folder), checkpoint.load_pretrained(folder)
-    if model.config.vocab_size < tokenizer.vocab_size:
-        raise UserError(
-            f"{folder}: the vocabulary has {tokenizer.vocab_size:,} tokens, the model {model.config.vocab_size:,}"
-        )
+    tokenizer, model = checkpoint.load_with_tokenizer(folder)
     dtype, quantize, compile = fastest(options, model, device, rows, max_new_tokens)
     model = optimize_for_inference(model, device, dtype, quantize, compile)
     dtype = str(torch.bfloat16 if quantize == "int8" else dtype).removeprefix("torch.")
