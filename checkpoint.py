@@ -68,12 +68,11 @@ def save_pretrained(
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
-        for name, content in _json_files(model.config, tokenizer).items():
+        files = _json_files(model.config, tokenizer) | ({} if metadata is None else {"trainer.json": metadata})
+        for name, content in files.items():
             (temporary / name).write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
         tokenizer.save(temporary / "vocab.txt")
         save_file(_to_gpt2(model), temporary / "model.safetensors", metadata={"format": "pt"})
-        if metadata is not None:
-            (temporary / "trainer.json").write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
         if trainer_state is not None:
             torch.save(trainer_state, temporary / "trainer_state.pt")
         for path in temporary.iterdir():
@@ -148,8 +147,8 @@ def _json_files(config: GPTConfig, tokenizer: Tokenizer) -> dict[str, dict]:
 # -- loading ---------------------------------------------------------------------------------------------------------
 
 
-def find_checkpoint(folder, prefer: str = "best") -> Path:
-    """The checkpoint of a folder: the folder itself, or a run's "best" (by validation loss) or "last" checkpoint.
+def find_checkpoint(folder) -> Path:
+    """The checkpoint of a folder: the folder itself, or a run's best checkpoint (by validation loss).
 
     Raises UserError when there is none.
     """
@@ -163,9 +162,7 @@ def find_checkpoint(folder, prefer: str = "best") -> Path:
         if not folder.exists():
             raise UserError(f"{folder} does not exist. (python train.py config/laptop.py makes out/laptop)")
         raise UserError(f"{folder} is not a model folder: it holds neither config.json nor ckpt-... folders")
-    if prefer == "best":
-        return min(reversed(found), key=val_loss)  # of equals the newest
-    return found[-1]
+    return min(reversed(found), key=val_loss)  # of equals the newest
 
 
 def val_loss(checkpoint: Path) -> float:
@@ -193,13 +190,13 @@ def newest_run(out: Path) -> Path:
     return max(runs, key=lambda run: checkpoints(run)[-1].stat().st_mtime)
 
 
-def load_pretrained(folder, prefer: str = "best") -> GPT:
+def load_pretrained(folder) -> GPT:
     """The model of a checkpoint, a run, or a transformers GPT-2 folder: in eval mode, fp32, on the CPU.
 
     Reads model.safetensors, sharded safetensors, or an old pytorch_model.bin. Raises UserError, naming the file and
     the fault, for settings that this model does not support and for missing, surplus, misshapen or non-finite weights.
     """
-    folder = find_checkpoint(folder, prefer)
+    folder = find_checkpoint(folder)
     config = read_config(folder)
     with torch.device("meta"):  # no memory, no initial weights: both come from the file
         model = GPT(config, init=False)

@@ -214,14 +214,14 @@ def test_load_names_a_truncated_file(folder, name, keep):
         load_trainer_state(folder) if name == "trainer_state.pt" else load_pretrained(folder)
 
 
-def test_find_checkpoint_prefers_the_best_or_the_last(tmp_path):
+def test_find_checkpoint_prefers_the_best(tmp_path):
     run = tmp_path / "out/run"
     for step, loss in ((1, 3.0), (2, 2.0), (3, 2.5), (4, None)):
         metadata = {} if loss is None else {"val_loss": loss}
         save_pretrained(make(NATIVE), run / f"ckpt-{step:08d}", NATIVE, {}, metadata)
     shutil.copytree(run / "ckpt-00000004", run / ".ckpt-00000005.writing")  # killed while saving
     assert find_checkpoint(run).name == "ckpt-00000002"
-    assert find_checkpoint(run, "last").name == "ckpt-00000004"
+    assert checkpoint.checkpoints(run)[-1].name == "ckpt-00000004"
     assert find_checkpoint(run / "ckpt-00000003").name == "ckpt-00000003"
     assert newest_run(tmp_path / "out") == run
 

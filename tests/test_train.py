@@ -84,7 +84,7 @@ def test_run_folder_holds_log_curves_and_samples(whole):
 
 def test_run_keeps_the_best_and_the_last_checkpoint(whole):
     kept = checkpoint.checkpoints(whole)
-    assert kept[-1].name == "ckpt-00000040" and {*kept} == {kept[-1], checkpoint.find_checkpoint(whole, "best")}
+    assert kept[-1].name == "ckpt-00000040" and {*kept} == {kept[-1], checkpoint.find_checkpoint(whole)}
 
 
 def test_checkpoint_holds_model_tokenizer_and_state(whole):
@@ -122,7 +122,7 @@ def test_tensorboard_has_the_curves_and_the_samples(whole):
 def test_validation_loss_equals_that_of_a_plain_loop(whole, ensemble, workplace, members):
     run = whole if members == 1 else ensemble
     corpus = Corpus.open(workplace / "data/novel")
-    model = checkpoint.load_pretrained(run, "last")
+    model = checkpoint.load_pretrained(checkpoint.checkpoints(run)[-1])
     ids = torch.tensor(corpus.val.astype(int))
     total = 0.0
     for begin in range(0, len(ids) - 1, 32):

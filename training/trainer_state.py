@@ -41,7 +41,7 @@ def find_resume(out_dir: Path, resume: bool) -> Path | None:
     if resume and not found:
         print(f"no checkpoint in {out_dir} yet: starting at step 0")
     if found:
-        checkpoint.find_checkpoint(out_dir, "best")  # the next save reads every trainer.json: report damage now
+        checkpoint.find_checkpoint(out_dir)  # the next save reads every trainer.json: report damage now
     return found[-1] if found else None
 
 
@@ -127,7 +127,7 @@ def how_to_continue(out_dir: Path) -> str:
 def prune(out_dir: Path) -> None:
     """Delete all checkpoints but the best and the last."""
     found = checkpoint.checkpoints(out_dir)
-    for old in set(found) - {checkpoint.find_checkpoint(out_dir, "best"), found[-1]}:
+    for old in set(found) - {checkpoint.find_checkpoint(out_dir), found[-1]}:
         deleting = old.with_name(f".{old.name}.deleting")  # renamed first: half a checkpoint must not look whole
         try:
             os.replace(old, deleting)
