@@ -74,17 +74,25 @@ class Settings:
     REPLACED: ClassVar[dict[str, str]] = OLD_NAMES
 
     def __post_init__(self):
-        positive = "n_layer n_head n_embd block_size members batch_size gradient_accumulation_steps"
-        for name in f"{positive} log_interval eval_interval eval_windows".split():
-            if getattr(self, name) != "auto" and getattr(self, name) < 1:
-                raise UserError(f"--{name}={getattr(self, name)}: at least 1 is needed")
-        not_negative = "stride learning_rate adamw_learning_rate weight_decay decay_epochs grad_clip warmup_iters"
-        for name in f"{not_negative} min_lr epochs max_iters max_minutes patience gpu_memory seed".split():
-            if getattr(self, name) != "auto" and not 0 <= getattr(self, name) < math.inf:
-                raise UserError(f"--{name}={getattr(self, name)}: 0 or more is needed")
-        for name in ("dropout", "beta1", "beta2", "warmup_share"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"--{name}={getattr(self, name)}: a number from 0 up to 1 is needed")
+        for names, fits, what in (
+            (
+                "n_layer n_head n_embd block_size members batch_size gradient_accumulation_steps log_interval"
+                " eval_interval eval_windows",
+                lambda value: value >= 1,
+                "at least 1 is needed",
+            ),
+            (
+                "stride learning_rate adamw_learning_rate weight_decay decay_epochs grad_clip warmup_iters min_lr"
+                " epochs max_iters max_minutes patience gpu_memory seed",
+                lambda value: 0 <= value < math.inf,
+                "0 or more is needed",
+            ),
+            ("dropout beta1 beta2 warmup_share", lambda value: 0 <= value < 1, "a number from 0 up to 1 is needed"),
+        ):
+            for name in names.split():
+                value = getattr(self, name)
+                if value != "auto" and not fits(value):
+                    raise UserError(f"--{name}={value}: {what}")
         if not 0 < self.logit_scale < math.inf:
             raise UserError(f"--logit_scale={self.logit_scale}: a number above 0 is needed")
         if self.n_embd % self.n_head:
@@ -122,7 +130,7 @@ from machine import (
 )
 from model import GPTConfig
 from training import trainer_state
-from training.distributed import all_equal, all_gather, all_reduce_max, all_reduce_sum, init_distributed, shutdown
+from training.distributed import all_gather, all_reduce_max, all_reduce_min, all_reduce_sum, init_distributed, shutdown
 from training.init_model import init_model
 from training.memory import MemoryOptions
 from training.optimizer import OptimizerConfig, Optimizers
@@ -143,9 +151,6 @@ def main(s: Settings) -> None:
         trainer = Trainer(s, rank, world_size)
         trainer.train()
         trainer.finish()
-
-
-LIMITS = "--epochs, --max_iters, --max_minutes or --patience"
 
 
 class Trainer:
@@ -171,7 +176,7 @@ class Trainer:
             with trainer_state.suggest_previous(resume_from):
                 self.state, saved = trainer_state.load_state(resume_from)
             trainer_state.check_resume(saved, asdict(s), self.corpus.fingerprint, resume_from)
-        if not all_equal(self.state.step):
+        if all_reduce_min(self.state.step) != all_reduce_max(self.state.step):
             raise UserError(f"the processes would resume from different steps: {s.out_dir} must be the same for all")
 
         # Model and optimizer.
@@ -218,7 +223,9 @@ class Trainer:
         """Train until a limit is reached, patience runs out or a signal asks to stop."""
         s, state = self.s, self.state
         if self.finished():
-            self.log.info(f"this run has reached its end; raise {LIMITS} to continue it")
+            self.log.info(
+                "this run has reached its end; raise --epochs, --max_iters, --max_minutes or --patience to continue it"
+            )
         self.batch = self.get_batch(0)
         while not self.finished() and not self.stopped:
             # Set the learning rate.
@@ -259,7 +266,9 @@ class Trainer:
         loss_sum, random_state = torch.zeros((), device=self.device), trainer_state.random_state()
         for micro in range(self.micro_steps):
             if self.stop_signal.number and self.world_size == 1:
-                break
+                self.stopped = self.stop_signal.number
+                trainer_state.set_random_state(random_state)
+                return None, None
             # Gradients are averaged over the processes in the last micro-batch only.
             last = micro == self.micro_steps - 1
             with nullcontext() if last or self.world_size == 1 else self.parallel_model.no_sync():
@@ -268,10 +277,6 @@ class Trainer:
                 self.scaler.scale(loss / self.micro_steps).backward()
             loss_sum += loss.detach() / self.micro_steps
             self.batch = self.get_batch(micro + 1)  # read and copied while a GPU still computes
-        if self.stop_signal.number and self.world_size == 1:
-            self.stopped = self.stop_signal.number
-            trainer_state.set_random_state(random_state)
-            return None, None
         loss = all_reduce_sum(loss_sum) / self.world_size
         return loss, self.optimizers.step(loss, self.scaler)
 
@@ -302,8 +307,9 @@ class Trainer:
         figures, (loss, grad_norm, skipped_in_a_row, skipped) = held
         step, lr = figures["step"], figures["lr"]
         if skipped_in_a_row:
-            skips = f"(skipped so far: {skipped:.0f})"
-            self.log.info(f"step {step:,} was skipped: loss {loss}, gradient {grad_norm} {skips}")
+            self.log.info(
+                f"step {step:,} was skipped: loss {loss}, gradient {grad_norm} (skipped so far: {skipped:.0f})"
+            )
         if skipped_in_a_row >= 10:
             raise UserError(
                 f"ten steps in a row had no finite loss or gradient, the last is {step:,}. Lower --learning_rate (now"
@@ -361,9 +367,8 @@ class Trainer:
                 _, loss = self.model(inputs, targets, keep_logits=False)
             counted = (y[rows] >= 0).sum()
             total += torch.tensor([loss.item() * counted, counted], dtype=torch.float64)
-        if self.world_size > 1:
-            total = all_reduce_sum(total.to(self.device, torch.float32))
-        return (total[0] / total[1]).item()
+        loss_sum, tokens = all_reduce_sum(total)
+        return (loss_sum / tokens).item()
 
     def save(self, **metadata) -> None:
         """Save a checkpoint of this step, unless there is one."""
@@ -423,7 +428,7 @@ class Trainer:
     def restore(self, saved: dict) -> None:
         """Continue with the optimizer, the gradient scale and the random numbers of a checkpoint."""
         self.optimizers.load_state_dict(saved["optimizers"])
-        if saved["scaler"] and self.scaler.is_enabled():
+        if saved["scaler"]:  # that of another precision is empty
             self.scaler.load_state_dict(saved["scaler"])
         if self.rank < len(saved["random"]):  # an additional process keeps the random numbers of its seed
             trainer_state.set_random_state(saved["random"][self.rank])

@@ -231,11 +231,9 @@ def code_points(tokenizer: Tokenizer, ids: np.ndarray) -> np.ndarray:
 
 def draw(curve: list[Point], levels: dict[str, float], pieces: list[Piece], font: str):
     """The curve, a dashed line per n-gram model, and above it a box per piece with a line to its validation."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), dpi=200)
-    FigureCanvasAgg(figure)
     glosses = [textwrap.wrap(piece.gloss, GLOSS_WIDTH) for piece in pieces]
     height = 0.165 + 0.034 * max(map(len, glosses))  # of a box
     axes = figure.add_axes((0.075, 0.1, 0.78, 0.98 - height - 0.05 - 0.1))

@@ -41,11 +41,6 @@ def all_reduce_min(value: float) -> float:
     return -all_reduce_max(-value)
 
 
-def all_equal(value: float) -> bool:
-    """Do all processes have the same value?"""
-    return all_reduce_max(value) == all_reduce_min(value)
-
-
 def all_reduce_sum(tensor: torch.Tensor) -> torch.Tensor:
     """The sum over all processes, in place."""
     if dist.is_initialized():

@@ -55,10 +55,12 @@ class MemoryOptions:
             free /= world_size  # they share it
         windows_per_step = MICRO_BATCH * self.gradient_accumulation_steps
         per_process = windows_per_step // world_size
-        fitted = replace(self, batch_size=1, gradient_accumulation_steps=windows_per_step)
-        for n in range(2, per_process + 1):
-            option = replace(self, batch_size=n, gradient_accumulation_steps=windows_per_step // n)
-            fits = option.expected(config, dtype, device) <= 0.9 * free if free else n <= MICRO_BATCH
-            if per_process % n == 0 and fits:
-                fitted = option
-        return fitted
+
+        def with_batch(n: int) -> MemoryOptions:
+            return replace(self, batch_size=n, gradient_accumulation_steps=windows_per_step // n)
+
+        def fits(n: int) -> bool:
+            return with_batch(n).expected(config, dtype, device) <= 0.9 * free if free else n <= MICRO_BATCH
+
+        divisors = [n for n in range(1, per_process + 1) if per_process % n == 0]
+        return with_batch(max(filter(fits, divisors), default=1))

@@ -30,12 +30,12 @@ class OptimizerConfig:
     grad_clip: float = 1.0  # the highest norm of the gradient; 0: no limit
 
 
+# Of Newton-Schulz iterations, by their number of steps. The three are the best polynomials for singular values from
+# 0.01 on, by Polar Express (Amsel et al. 2025, arXiv:2505.16932).
 COEFFICIENTS = {
     5: [(3.4445, -4.7750, 2.0315)] * 5,  # of the Muon post
     3: [(7.9103, -22.0788, 15.8691), (3.6073, -2.6467, 0.5110), (2.6713, -1.9853, 0.4535)],
 }
-"""Of Newton-Schulz iterations, by their number of steps. The three are the best polynomials for singular values from
-0.01 on, by Polar Express (Amsel et al. 2025, arXiv:2505.16932)."""
 
 
 class Muon(torch.optim.Optimizer):
@@ -148,8 +148,7 @@ class Optimizers:
             optimizer.found_inf, optimizer.grad_scale = bad, None
             if bad.device.type != "mps" or not bad.item():  # AdamW on mps ignores found_inf
                 optimizer.step()
-        if scaler.is_enabled():
-            scaler.update()
+        scaler.update()  # only with fp16
         for p in self.params:
             p.grad = None
         return norm

@@ -139,13 +139,11 @@ def plot_losses(metrics: list[dict], path: Path) -> None:
 
     Raises ImportError without matplotlib.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     train = [(m["step"], m["loss"]) for m in metrics if "loss" in m]
     validation = [(m["step"], m["val_loss"], m["bits_per_char"]) for m in metrics if "val_loss" in m]
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot(xlabel="step", ylabel="loss, nats per token")
     name = path.parent.name
     font = None if name.isascii() else chinese_font()
