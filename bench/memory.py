@@ -2,8 +2,8 @@
 Memory of a training step on a CPU: python bench/memory.py
 
 The peak memory of one forward and backward pass of GPT-2 small (4 windows of 1,024, 13,317 tokens), beyond the weights,
-with full or chunked logits, with and without activation checkpointing. Each in a new process. POSIX only; on a GPU
-bench/train_step.py measures it.
+with full or chunked logits, with and without activation checkpointing. Each in a new process. POSIX only. On a GPU
+bench/gpu_memory.py measures what training takes.
 """
 
 import resource

@@ -4,8 +4,8 @@ All measurements in one command: python bench/run.py --nanogpt=PATH --text=book.
     python bench/run.py                                    on a CPU, some 25 minutes on two cores
     python bench/run.py --suite=gpu --minutes=8            on a CUDA GPU: steps, memory within 8 GB, generation
 
-Each part is a process of its own and prints its table. It compares with transformers, if that can be imported, and with
-nanoGPT (--nanogpt). Parts for which no time is left are skipped and named.
+Each part is a process of its own and prints its table. It compares with transformers, if that can be imported, and
+training with nanoGPT (--nanogpt). Parts for which no time is left are skipped and named.
 """
 
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ def parts(s: Settings) -> list[list[str]]:
         return [
             ["train_step.py", *nanogpt, "--compile"],
             ["gpu_memory.py"],
-            ["sampling.py", *nanogpt, *model],
+            ["sampling.py", *model],
             ["train_step.py", *nanogpt],
         ]
     return [
@@ -53,7 +53,7 @@ def parts(s: Settings) -> list[list[str]]:
         ["text.py", *text, *vocab],
         ["train_step.py", *nanogpt],
         ["memory.py"],
-        ["sampling.py", *nanogpt, *model],
+        ["sampling.py", *model],
     ]
 
 

@@ -1,15 +1,15 @@
 """
-Generation: python bench/sampling.py --nanogpt=PATH
+Generation: python bench/sampling.py
 
 GPT-2 small with 13,317 tokens and random weights, plain sampling from all tokens. In turn with transformers,
-llama-cpp-python and CTranslate2, where they are installed, and with nanoGPT (a checkout; it has no cache, so a tenth of
-the tokens). Also: the fraction of the memory bandwidth that is reached, ten texts at once, what `python sample.py`
-prints as its rate, the time to the first token of a folder, and, with --model, what int8 weights cost in loss.
+llama-cpp-python and CTranslate2, where they are installed. Also: the fraction of the memory bandwidth that is reached,
+ten texts at once, what `python sample.py` prints as its rate, the time to the first token of a folder, and, with
+--model, what int8 weights cost in loss.
 """
 
 from dataclasses import dataclass
 
-from measure import ROOT, load_nanogpt, show, side_by_side
+from measure import ROOT, show, side_by_side
 
 from configurator import configure, run
 
@@ -18,7 +18,6 @@ from configurator import configure, run
 class Settings:
     tokens: int = 1000  # tokens to generate
     rounds: int = 3  # measurements of each
-    nanogpt: str = ""  # a checkout of nanoGPT to compare with
     model: str = ""  # a trained run or checkpoint, for the loss with int8 weights
 
 
@@ -54,10 +53,13 @@ def rows(s: Settings) -> list[dict]:
     with tempfile.TemporaryDirectory() as folder:
         small = Path(folder) / "small"
         checkpoint.save_pretrained(GPT(GPTConfig(VOCAB)), small, tokenizer)
-        found = one_stream(models, small, device, s)
-        found += ten_texts(models, small, device, s.tokens)
-        if s.nanogpt:
-            found.append(one_stream_of_nanogpt(models["fp32"], device, s))
+        others = peers.transformers(small, device)
+        if device.type == "cpu":
+            others |= peers.llama_cpp(small) | peers.ctranslate2(small)
+        found = speeds(models, others, device, 1, s.tokens, s.rounds)
+        others = peers.ctranslate2(small, rows=10) if device.type == "cpu" else {}
+        models.pop("int8 compiled", None)  # it decodes a single text
+        found += speeds(models, others, device, 10, s.tokens, 1)
         found += through_sample_py(small, s) + first_token(small)
     return found + ([int8_loss(s.model)] if s.model else [])
 
@@ -75,75 +77,46 @@ def optimized_models(device: torch.device) -> dict[str, GPT]:
     return models
 
 
-def sampling(model, device: torch.device, new_tokens: int, batch_size: int = 1):
-    """A function that generates and waits for the last token."""
-    start = torch.zeros(batch_size, 1, dtype=torch.long, device=device)
-    return lambda: model.generate(start, new_tokens, seed=1)[0, -1].item()
+def speeds(
+    models: dict[str, GPT], others: peers.Peers, device: torch.device, texts: int, tokens: int, rounds: int
+) -> list[dict]:
+    """The memory bandwidth, the speed of each model with `texts` at once, and the fastest next to what others reach."""
+    start = torch.zeros(texts, 1, dtype=torch.long, device=device)
 
+    def generate(model: GPT) -> None:
+        model.generate(start, tokens, seed=1)[0, -1].item()  # waits for the last token
 
-def one_stream(models: dict[str, GPT], folder: Path, device: torch.device, s: Settings) -> list[dict]:
-    """The memory bandwidth, the speed of each model, and the fastest next to what others reach."""
-    calls = {name: sampling(model, device, s.tokens) for name, model in models.items()}
-    others = peers.transformers(folder, device)
-    if device.type == "cpu":
-        others |= peers.llama_cpp(folder) | peers.ctranslate2(folder)
-    calls |= {name: partial(generate, s.tokens) for name, generate in others.items()}
-    numbers, speeds = torch.ones(2**27, device=device), []  # 512 MiB to read
+    calls = {name: partial(generate, model) for name, model in models.items()}
+    calls |= {name: partial(peer, tokens) for name, peer in others.items()}
+    memory_speeds, numbers = [], torch.ones(2**27, device=device)  # 512 MiB to read
 
-    def read_memory():
+    def read_memory() -> None:
         for _ in range(5):
             began = time.perf_counter()
             numbers.sum().item()
-            speeds.append(numbers.nbytes / (time.perf_counter() - began))
+            memory_speeds.append(numbers.nbytes / (time.perf_counter() - began))
 
-    *taken, _ = side_by_side(s.rounds, *calls.values(), read_memory, warm_up=device.type == "cuda")
-    rate = {name: s.tokens / seconds for name, seconds in zip(calls, taken)}
-    bandwidth = max(speeds)  # of the machine; a shared one often gives less
+    *taken, _ = side_by_side(rounds, *calls.values(), read_memory, warm_up=device.type == "cuda")
+    rate = {name: texts * tokens / seconds for name, seconds in zip(calls, taken)}
+    bandwidth = max(memory_speeds)  # of the machine; a shared one often gives less
+    what = f"{texts} x {tokens:,} tokens"
     found = [{"what": "memory bandwidth (a sum over 512 MiB)", "ours": bandwidth / 1e9, "unit": "GB/s"}]
     for name, model in models.items():
-        fraction = bytes_per_token(model, name, s.tokens) * rate[name] / bandwidth
-        what = f"one stream of {s.tokens:,} tokens, {name}: {fraction:.0%} of the bandwidth"
-        found.append({"what": what, "ours": rate[name], "unit": "tokens/s"})
-    return found + fastest_with_others(f"one stream of {s.tokens:,} tokens", models, others, rate)
-
-
-def fastest_with_others(what: str, models: dict[str, GPT], others: dict, rate: dict[str, float]) -> list[dict]:
-    """The fastest of our models next to each of the others."""
+        fraction = bytes_per_step(model, name, texts, tokens) * rate[name] / texts / bandwidth
+        what_reached = f"{what}, {name}: {fraction:.0%} of the bandwidth"
+        found.append({"what": what_reached, "ours": rate[name], "unit": "tokens/s"})
     best = max(models, key=rate.get)
     row = {"what": f"{what}, {best}", "ours": rate[best], "unit": "tokens/s"}
-    return [row | {"other": name, "peer": rate[name]} for name in others]
+    return found + [row | {"other": name, "peer": rate[name]} for name in others]
 
 
-def bytes_per_token(model: GPT, name: str, new_tokens: int) -> int:
-    """What is read per token: all weights but the positions' once, and half of the cache's positions on average."""
+def bytes_per_step(model: GPT, name: str, texts: int, new_tokens: int) -> int:
+    """What is read per token of each text: all weights but the positions' once, and half of each cache on average."""
     c = model.config
     weights = 12 * c.n_layer * c.n_embd**2 + c.padded_vocab_size * c.n_embd
     cache = 2 * c.n_layer * c.n_embd * min(new_tokens, c.block_size) // 2
     weight_size = 1 if name.startswith("int8") else model.transformer.wpe.weight.element_size()
-    return weights * weight_size + cache * (model.decoder or model).new_cache(1, 1).kv.element_size()
-
-
-def ten_texts(models: dict[str, GPT], folder: Path, device: torch.device, new_tokens: int) -> list[dict]:
-    """The speed of ten texts in one batch, of all models but the compiled one, which decodes a single text."""
-    models = {name: model for name, model in models.items() if "compiled" not in name}
-    calls = {name: sampling(model, device, new_tokens, batch_size=10) for name, model in models.items()}
-    others = peers.ctranslate2(folder, rows=10) if device.type == "cpu" else {}
-    calls |= {name: partial(generate, new_tokens) for name, generate in others.items()}
-    taken = side_by_side(1, *calls.values(), warm_up=device.type == "cuda")
-    rate = {name: 10 * new_tokens / seconds for name, seconds in zip(calls, taken)}
-    what = f"ten texts of {new_tokens:,} tokens at once"
-    found = [{"what": f"{what}, {name}", "ours": rate[name], "unit": "tokens/s"} for name in models]
-    return found + fastest_with_others(what, models, others, rate)
-
-
-def one_stream_of_nanogpt(model: GPT, device: torch.device, s: Settings) -> dict:
-    """The speed of a tenth of the tokens, next to nanoGPT's."""
-    module, part = load_nanogpt(s.nanogpt), max(1, s.tokens // 10)
-    peer = module.GPT(module.GPTConfig(vocab_size=VOCAB, dropout=0.0)).eval().to(device)
-    start = torch.zeros(1, 1, dtype=torch.long, device=device)
-    ours, theirs = side_by_side(1, sampling(model, device, part), lambda: peer.generate(start, part)[0, -1].item())
-    what = f"one stream of {part:,} tokens, fp32"
-    return {"what": what, "ours": part / ours, "unit": "tokens/s", "other": "nanoGPT", "peer": part / theirs}
+    return weights * weight_size + texts * cache * (model.decoder or model).new_cache(texts, 1).kv.element_size()
 
 
 def run_sample_py(folder: Path, *arguments: str) -> str:

@@ -3,7 +3,7 @@ A training step: python bench/train_step.py --nanogpt=PATH
 
 GPT-2 small with 13,317 tokens: forward, backward, clipping, fused AdamW. Compared with nanoGPT (a checkout) and
 transformers, where they are. On a CPU 2 windows of 512 tokens, on a GPU 8 of 1,024. Also: what the chunked loss and
-activation checkpointing cost in time and save in memory.
+activation checkpointing cost in time. (bench/memory.py has what they save.)
 """
 
 from dataclasses import dataclass
@@ -24,11 +24,9 @@ settings = configure(Settings) if __name__ == "__main__" else None
 import statistics
 from importlib.util import find_spec
 
-import numpy as np
 import torch
 
-from dataset import Windows
-from machine import matmul_rate, pick_device, pick_dtype, to_device
+from machine import matmul_rate, pick_device, pick_dtype
 from model import GPT, GPTConfig
 
 VOCAB = 13317
@@ -93,7 +91,7 @@ class Bench:
 
 
 def rows(s: Settings) -> list[dict]:
-    """The speed of each step, and on a GPU its memory."""
+    """The speed of each step."""
     bench = Bench(s)
     steps, tokens = bench.steps(), bench.B * bench.T
     # The rate of matrix products is measured in turn with the steps: on a shared machine it changes by the minute.
@@ -102,27 +100,14 @@ def rows(s: Settings) -> list[dict]:
     seconds = dict(zip(steps, taken))
     matmul, ours = statistics.median(rates), tokens / seconds["ours"]
     fraction = ours * GPT(GPTConfig(VOCAB, bench.T)).flops_per_token() / matmul
-    windows = Windows(np.zeros(8_000_000, dtype=np.uint16), bench.T, seed=1)
-    (reading,) = side_by_side(50, lambda: [to_device(a, bench.device) for a in windows.batch(0, bench.B)])
     dtype = str(bench.dtype).removeprefix("torch.")
     name = f"GPT-2 small, {bench.B} x {bench.T}, {dtype}" + (", compiled" if s.compile else "")
     found = [
         {"what": f"matmul rate, {dtype}", "ours": matmul / 1e9, "unit": "GFLOP/s"},
         {"what": f"train step, {name}: {fraction:.0%} of the matmul rate", "ours": ours, "unit": "tokens/s"},
-        {"what": f"reading a batch: {reading / seconds['ours']:.3%} of the step", "ours": reading * 1e3, "unit": "ms"},
     ]
     row = {"what": "train step", "ours": ours, "unit": "tokens/s"}
-    found += [row | {"other": other, "peer": tokens / seconds[other]} for other in list(seconds)[1:]]
-    return found + ([peak_memory(other, step) for other, step in steps.items()] if bench.cuda else [])
-
-
-def peak_memory(name: str, step) -> dict:
-    """A row: the GPU memory that a step takes beyond the weights and optimizer states."""
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    step()
-    what = f"memory of a step beyond weights and optimizer, {name}"
-    return {"what": what, "ours": (torch.cuda.max_memory_allocated() - before) / 2**20, "unit": "MiB"}
+    return found + [row | {"other": other, "peer": tokens / seconds[other]} for other in list(seconds)[1:]]
 
 
 if __name__ == "__main__":
