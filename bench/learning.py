@@ -27,7 +27,6 @@ from configurator import PathStr, UserError, configure, run
 class Settings:
     model: PathStr = ""  # a run; empty: the newest under out/
     data_dir: PathStr = ""  # the prepared text; empty: the one that the model was trained on
-    piece: list[str] = field(default_factory=list)  # a piece of a sample to show instead of those chosen; at most 3
     gloss: list[str] = field(default_factory=list)  # the English of a piece, in the order of the pieces
     picture: PathStr = ""  # a .png to draw
 
@@ -36,6 +35,7 @@ settings = configure(Settings) if __name__ == "__main__" else None  # before the
 
 import re
 import textwrap
+from itertools import zip_longest
 from typing import NamedTuple
 
 import numpy as np
@@ -48,7 +48,6 @@ from training.runlog import chinese_font, read_metrics
 
 MODELS = {"unigram": 1, "bigram": 2, "5-gram": 5}  # name -> order
 UNICODE = 0x110000 - 0x800  # characters; surrogates are none
-PIECES = 3  # at most
 PIECE_LENGTH = 24  # characters, at most
 OPENING, CLOSING = "“‘《（—", "，。、！？；：”’》）…"  # marks that end, that begin no line
 GLOSS_WIDTH, GLOSS_LINES = 40, 3  # characters, lines
@@ -73,7 +72,7 @@ class Piece(NamedTuple):
 def main(s: Settings) -> None:
     best = checkpoint.find_checkpoint(s.model or checkpoint.newest_run(Path("out")))
     curve = validations(best.parent)
-    pieces = choose_pieces(read_samples(best.parent, curve), s.piece, s.gloss)
+    pieces = choose_pieces(read_samples(best.parent, curve), s.gloss)
     corpus = Corpus.open(s.data_dir or checkpoint.read_metadata(best).get("data_dir", "data/novel"))
     check_vocabulary(best, corpus)
     font = chinese_font() if s.picture else ""
@@ -113,31 +112,21 @@ def read_samples(folder: Path, curve: list[Point]) -> dict[Point, str]:
     return samples
 
 
-def choose_pieces(samples: dict[Point, str], wanted: list[str], glosses: list[str]) -> list[Piece]:
-    """The wanted pieces, or one from the first sample, the one in the middle and the last; the first first.
+def choose_pieces(samples: dict[Point, str], glosses: list[str]) -> list[Piece]:
+    """A piece from the first sample, the one in the middle and the last; the first first.
 
-    Raises UserError for a piece that no sample has, and for pieces or glosses that are too long or too many.
+    Raises UserError for glosses that are too long or too many.
     """
-    if len(wanted) > PIECES:
-        raise UserError(f"--piece: at most {PIECES} fit the picture, not {len(wanted)}")
-    found = []
-    for text in wanted:
-        points = [point for point, sample in samples.items() if text in sample]
-        if not points or "\n" in text or not 0 < len(text) <= PIECE_LENGTH:
-            raise UserError(f"--piece={text!r}: not 1 to {PIECE_LENGTH} characters of a line in the run's samples")
-        found.append((points[0], text))
-    if not wanted:
-        points = list(samples)
-        half = (points[0].minutes + points[-1].minutes) / 2
-        middle = min(points, key=lambda point: abs(point.minutes - half))
-        found = [(point, cut_piece(samples[point])) for point in sorted({points[0], middle, points[-1]})]
-    if len(glosses) > len(found):
-        raise UserError(f"--gloss: {len(glosses)} for {len(found)} pieces")
+    points = list(samples)
+    half = (points[0].minutes + points[-1].minutes) / 2
+    middle = min(points, key=lambda point: abs(point.minutes - half))
+    chosen = sorted({points[0], middle, points[-1]})
+    if len(glosses) > len(chosen):
+        raise UserError(f"--gloss: {len(glosses)} for {len(chosen)} pieces")
     for gloss in glosses:
         if len(textwrap.wrap(gloss, GLOSS_WIDTH)) > GLOSS_LINES:
             raise UserError(f"--gloss={gloss!r}: more than {GLOSS_LINES} lines of {GLOSS_WIDTH} characters")
-    glosses = glosses + [""] * (len(found) - len(glosses))
-    return sorted(Piece(point, text, gloss) for (point, text), gloss in zip(found, glosses))
+    return [Piece(p, cut_piece(samples[p]), gloss) for p, gloss in zip_longest(chosen, glosses, fillvalue="")]
 
 
 def cut_piece(sample: str) -> str:
