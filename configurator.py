@@ -91,6 +91,7 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or re.search(words, str(error)) is not None
 
 
+# Setting -> advice against running out of memory. Only advice for settings that the script has is printed.
 LESS_MEMORY = {
     "batch_size": "a smaller --batch_size (raise --gradient_accumulation_steps to match)",
     "block_size": "a smaller --block_size",
@@ -99,7 +100,6 @@ LESS_MEMORY = {
     "max_new_tokens": "a smaller --max_new_tokens",
     "temperature": "--quantize=int8 on a CPU",  # sample.py; export.py has another --quantize
 }
-"""Setting -> advice against running out of memory. Only advice for settings that the script has is printed."""
 
 
 def _report_missing_package(kind: type, error: BaseException, traceback) -> None:

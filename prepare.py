@@ -109,7 +109,12 @@ def main(s: Settings) -> None:
             "settings": asdict(s),
         }
         write_atomic(staging / "meta.json", json.dumps(meta, ensure_ascii=False, indent=2).encode() + b"\n")
-    print_report(s, meta, book, tokenizer, time.perf_counter() - began)
+    print_sources(meta)
+    print_chapters(meta, book, list_all=s.report)
+    for warning in warnings:
+        print(f"warning    {warning}")
+    print_vocabulary(meta, tokenizer, "made from the text" if s.vocab == "auto" else s.vocab)
+    print_output(meta, Path(s.out_dir), time.perf_counter() - began)
 
 
 def read_book(
@@ -147,16 +152,6 @@ def read_document(document: Document, cleaner: Cleaner, finder: HeadingFinder, b
 
 
 # -- the report ------------------------------------------------------------------------------------------------------
-
-
-def print_report(s: Settings, meta: dict, book: BookFile, tokenizer: Tokenizer, seconds: float) -> None:
-    """What was read, removed, found and written, in a few lines."""
-    print_sources(meta)
-    print_chapters(meta, book, list_all=s.report)
-    for warning in meta["warnings"]:
-        print(f"warning    {warning}")
-    print_vocabulary(meta, tokenizer, "made from the text" if s.vocab == "auto" else s.vocab)
-    print_output(meta, Path(s.out_dir), seconds)
 
 
 def print_sources(meta: dict) -> None:

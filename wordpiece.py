@@ -31,8 +31,8 @@ CJK = (  # first code point, last code point + 1
     (0x2F800, 0x2FA20),  # compatibility ideographs, supplement
 )
 
+# A decoder of the `tokenizers` library: [SEP] is the line break.
 SEP_TO_NEWLINE = {"type": "Replace", "pattern": {"String": "[SEP]"}, "content": "\n"}
-"""A decoder of the `tokenizers` library: [SEP] is the line break."""
 
 
 class WordPiece:

@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from dataclasses import asdict, dataclass, fields
+from itertools import count
 from pathlib import Path
 
 from configurator import UserError, first_line, is_out_of_memory, with_setting
@@ -38,10 +39,8 @@ def story_file(save: bool | str) -> str:
         if Path(save).exists():
             raise UserError(f"{save} exists already; choose another name")
         return save
-    number = 1
-    while Path(name := f"story-{number}.txt" if number > 1 else "story.txt").exists():
-        number += 1
-    return name
+    names = (f"story-{number}.txt" if number > 1 else "story.txt" for number in count(1))
+    return next(name for name in names if not Path(name).exists())
 
 
 def read_pasted(prompt: str) -> str:

@@ -2,6 +2,7 @@
 
 import codecs
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, groupby
@@ -27,7 +28,7 @@ class Chapter:
     begins: bool = True  # False for the rest of a chapter that was cut in two
 
 
-class BookFile:
+class BookFile(AbstractContextManager):
     """The cleaned text of all sources. It is written once, and read in parts: it may not fit in memory.
 
     A context manager: the file is deleted at the end. `chapters` and `counts` stay.
@@ -37,9 +38,6 @@ class BookFile:
         self.path, self.file = path, open(path, "w+b")
         self.size = 0  # in bytes
         self.chapters: list[Chapter] = []
-
-    def __enter__(self) -> "BookFile":
-        return self
 
     def __exit__(self, *error) -> None:
         self.file.close()

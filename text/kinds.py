@@ -100,7 +100,7 @@ def kind_of(file: File) -> str:
         return ".xz"
     if re.match(rb"(?s)\s*(mime-version:|from: <saved by)", head[:200].lower()):
         return ".mhtml"
-    beginning = plain_beginning(head)
+    beginning = head[:2000].replace(b"\0", b"").decode("latin-1").lower().lstrip("ï»¿þÿ")  # of UTF-16, too
     if "<fictionbook" in beginning:
         return ".fb2"
     if re.search(r"^(\s|<\?xml[^>]*>|<!--.*?-->)*(<!doctype\s+html|<html[\s>])", beginning, re.DOTALL):
@@ -122,11 +122,6 @@ def has_text_column(head: bytes) -> bool:
     except NotText:
         return False
     return not set(TEXT_FIELDS).isdisjoint(table_names(first))
-
-
-def plain_beginning(head: bytes) -> str:
-    """The first characters in small letters, of UTF-16 too."""
-    return head[:2000].replace(b"\0", b"").decode("latin-1").lower().lstrip("ï»¿þÿ")
 
 
 def kind_of_zip(file: File) -> str:

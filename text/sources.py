@@ -24,8 +24,8 @@ class Document:
     """One text. Its blocks are str of any size, not whole lines."""
 
     blocks: Iterator[str]
-    titles: set[str] = field(default_factory=set)  # lines, stripped, that the file itself marks as headings
-    """Filled while the blocks are read, complete when they are used up."""
+    # Lines, stripped, that the file itself marks as headings. Complete when the blocks are used up.
+    titles: set[str] = field(default_factory=set)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.blocks)

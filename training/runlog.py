@@ -38,7 +38,7 @@ class RunLog:
 
     def __init__(self, folder: Path, first_step: int = 0):
         """first_step: metrics that an interrupted run logged after this step are dropped. They will be logged again."""
-        self.folder, self.tensorboard = folder, None
+        self.folder, self.tensorboard = folder, NoLog()
         self.status_length = 0  # of the progress line on the terminal
         (folder / "samples").mkdir(parents=True, exist_ok=True)
         self.metrics = [m for m in read_metrics(folder) if m["step"] <= first_step] if first_step else []
@@ -79,17 +79,15 @@ class RunLog:
         values = {name: value if math.isfinite(value) else None for name, value in values.items()}
         self.metrics.append({"step": step, **values})
         self.metrics_file.write(json.dumps(self.metrics[-1]) + "\n")
-        if self.tensorboard:
-            for name, value in values.items():
-                if value is not None:
-                    self.tensorboard.add_scalar(name, value, step)
+        for name, value in values.items():
+            if value is not None:
+                self.tensorboard.add_scalar(name, value, step)
 
     def log_sample(self, step: int, text: str) -> None:
         """Print and save a text that the model generated at this step."""
         self.info("  " + text.replace("\n", "\n  "))
         (self.folder / "samples" / f"step-{step:06d}.txt").write_text(text + "\n", encoding="utf-8")
-        if self.tensorboard:
-            self.tensorboard.add_text("sample", text.replace("\n", "  \n"), step)  # Markdown's line break
+        self.tensorboard.add_text("sample", text.replace("\n", "  \n"), step)  # Markdown's line break
 
     def plot(self) -> None:
         """Draw loss.png."""
@@ -103,20 +101,18 @@ class RunLog:
     def flush(self) -> None:
         """Write everything to disk. Done before a checkpoint: a run resumed from it logs only later steps."""
         os.fsync(self.metrics_file.fileno())
-        if self.tensorboard:
-            self.tensorboard.flush()
+        self.tensorboard.flush()
 
     def close(self) -> None:
         """Close the files."""
         self._clear_status()
         self.metrics_file.close()
         self.log_file.close()
-        if self.tensorboard:
-            self.tensorboard.close()
+        self.tensorboard.close()
 
 
 class NoLog:
-    """The log of every process but rank 0. It has RunLog's methods, which do nothing here."""
+    """The log of every process but rank 0, and TensorBoard where it is not installed: its methods do nothing."""
 
     def __getattr__(self, name: str):
         return lambda *args, **values: None
