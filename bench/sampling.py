@@ -36,10 +36,11 @@ import peers
 import torch
 
 import checkpoint
-from dataset import Corpus, validation_windows
+from dataset import Corpus
+from evaluate import held_out_losses
 from generation.optimize import optimize_for_inference
 from machine import compile_error, pick_device
-from model import GPT, IGNORE_INDEX, GPTConfig
+from model import GPT, GPTConfig
 from tokenizer import BYTES, SPECIALS, Tokenizer
 
 VOCAB = 13317
@@ -103,8 +104,9 @@ def speeds(
     found = [{"what": "memory bandwidth (a sum over 512 MiB)", "ours": bandwidth / 1e9, "unit": "GB/s"}]
     for name, model in models.items():
         fraction = bytes_per_step(model, name, texts, tokens) * rate[name] / texts / bandwidth
-        what_reached = f"{what}, {name}: {fraction:.0%} of the bandwidth"
-        found.append({"what": what_reached, "ours": rate[name], "unit": "tokens/s"})
+        found.append(
+            {"what": f"{what}, {name}: {fraction:.0%} of the bandwidth", "ours": rate[name], "unit": "tokens/s"}
+        )
     best = max(models, key=rate.get)
     row = {"what": f"{what}, {best}", "ours": rate[best], "unit": "tokens/s"}
     return found + [row | {"other": name, "peer": rate[name]} for name in others]
@@ -145,24 +147,16 @@ def first_token(folder: Path) -> list[dict]:
 
 
 def int8_loss(folder: str) -> dict:
-    """The validation loss of a run with int8 weights, next to bf16."""
-    int8, bf16 = (validation_loss(folder, quantize) for quantize in ("int8", "none"))
-    what = f"validation loss of {folder}, int8 weights"
-    return {"what": what, "ours": int8, "unit": "nats/token", "other": "bf16", "peer": bf16}
-
-
-@torch.no_grad()
-def validation_loss(folder: str, quantize: str) -> float:
-    """Nats per token on the held-out text, in windows that do not overlap. On a CPU, in bf16."""
-    path = checkpoint.find_checkpoint(folder)
+    """A run's mean loss on its held-out text with int8 weights, next to bf16. On a CPU."""
+    path, cpu = checkpoint.find_checkpoint(folder), torch.device("cpu")
     corpus = Corpus.open(checkpoint.read_metadata(path)["data_dir"])
-    cpu = torch.device("cpu")
-    model, total = optimize_for_inference(checkpoint.load_pretrained(path), cpu, torch.bfloat16, quantize), 0.0
-    x, y = map(torch.from_numpy, validation_windows(corpus.val, model.config.block_size))
-    for batch in torch.arange(len(x)).split(8):
-        logits = model(x[batch])[0].float().flatten(0, 1)
-        total += torch.nn.functional.cross_entropy(logits, y[batch].flatten(), reduction="sum").item()
-    return total / (y != IGNORE_INDEX).sum().item()
+    models = (
+        optimize_for_inference(checkpoint.load_pretrained(path), cpu, torch.bfloat16, quantize)
+        for quantize in ("int8", "none")
+    )
+    int8, bf16 = (held_out_losses(model, corpus.val, cpu).mean() for model in models)
+    what = f"loss of {folder} on held-out text, int8 weights"
+    return {"what": what, "ours": int8, "unit": "nats/token", "other": "bf16", "peer": bf16}
 
 
 if __name__ == "__main__":
