@@ -102,8 +102,7 @@ def main(s: Settings) -> None:
     s = replace(s, **asdict(options))
     params, seed = select(SamplingParams, s), s.seed or secrets.randbelow(10**6) + 1
     print(f"{folder.as_posix()}, seed {seed}", file=sys.stderr)
-    made_with = {**asdict(params), **asdict(options)}
-    file = SampleFile(path, folder, seed, made_with) if path else None
+    file = SampleFile(path, folder, seed, {**asdict(params), **asdict(options)}) if path else None
     if s.interactive:
         InteractiveSession(model, tokenizer, params, prompts[0], file, autosave=bool(s.save)).run()
     else:

@@ -76,8 +76,9 @@ def optimize_for_inference(
             try:
                 model.decoder = CompiledDecoder(model)
             except Exception as error:  # the toolchain raises many types
-                message = f"torch.compile does not work here, generating without it: {first_line(error)}"
-                warnings.warn(message, stacklevel=2)
+                warnings.warn(
+                    f"torch.compile does not work here, generating without it: {first_line(error)}", stacklevel=2
+                )
         return model
     model.to(device, dtype)
     if device.type == "cpu" and can_pack(dtype):

@@ -205,5 +205,4 @@ def make_app(worker: Worker, catalog: Catalog, access: Access, max_tokens: int):
         HTTPException: lambda request, e: error_response(ApiError(e.status_code, e.detail, headers=e.headers)),
         Exception: on_crash,
     }
-    app = Starlette(routes=routes, middleware=middleware, exception_handlers=handlers)
-    return HostGuard(app, access)
+    return HostGuard(Starlette(routes=routes, middleware=middleware, exception_handlers=handlers), access)

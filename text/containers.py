@@ -181,10 +181,9 @@ def zip_members(file: File) -> list[File]:
         raise Unreadable(f"{file.name} is encrypted: unpack it with its password, and give what is in it", "encrypted")
     if sum(info.file_size for info in infos) > file.max_size:
         raise file.too_large()
-    names = member_names(infos)
     return [
         member(file, name, lambda info=info: open_zip(file).open(info), info.compress_size)
-        for name, info in zip(names, infos)
+        for name, info in zip(member_names(infos), infos)
     ]
 
 

@@ -132,8 +132,7 @@ def likeliest(data: bytes, declared: str) -> str:
             f"its bytes are no likely text in any encoding. If they are text, name it: --encoding={best}, say"
         )
     if best in FOREIGN:
-        language = FOREIGN[best][0]
-        raise NotText(f"it is most likely {language} text in {best}. If that is right, add --encoding={best}")
+        raise NotText(f"it is most likely {FOREIGN[best][0]} text in {best}. If that is right, add --encoding={best}")
     return best
 
 

@@ -35,8 +35,10 @@ def check_book(file: File) -> None:
         methods = [e.get("Algorithm") for e in root.iter() if local_name(e) == "EncryptionMethod"]
         encrypted = any(method not in FONT_OBFUSCATION for method in methods)
     if encrypted:
-        message = "is encrypted (DRM), only its shop's apps can read it; give a copy that is not, or a .txt"
-        raise Unreadable(f"{file.name} {message}", "encrypted")
+        raise Unreadable(
+            f"{file.name} is encrypted (DRM), only its shop's apps can read it; give a copy that is not, or a .txt",
+            "encrypted",
+        )
 
 
 def declared_encoding(head: bytes) -> str:

@@ -64,7 +64,6 @@ TEXT_ENDINGS = {
     **dict.fromkeys((".jsonl", ".ndjson"), ".jsonl"),
     **{".json": ".json", ".fb2": ".fb2"},
 }
-IN_ZIP = (".epub", ".docx", ".odt")
 PACKED = (".zip", ".tar", ".gz", ".bz2", ".xz", ".zst")
 ADVICE = [  # what to do with a kind that is not read
     (
@@ -107,7 +106,7 @@ def kind_of(file: File) -> str:
         return ".html"
     if ending in (".doc", ".wps", *PACKED) and not head.isascii() and is_text(file):
         return ".txt"  # it is not what its name says, but some programs name texts so
-    if ending in (*IN_ZIP, *PACKED) or advice(ending) != advice(""):
+    if ending in (".epub", ".docx", ".odt", *PACKED) or advice(ending) != advice(""):
         is_table = ending in (".csv", ".tsv") and has_text_column(head)
         return "table" if is_table else ending  # else damaged, or an older form
     if beginning.startswith("<?xml") and ending not in TEXT_ENDINGS:

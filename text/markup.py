@@ -18,7 +18,6 @@ SKIPPED = frozenset("head title script style rt rp rtc svg math select template 
 RAW = frozenset(("script", "style"))  # their text has no tags in it. The others end before a block, if not before
 TITLES = frozenset(("h1", "h2", "h3"))
 MAX_TITLE = 100  # characters: a heading that is longer is a paragraph
-PICTURES = frozenset(("img", "image"))
 
 
 @dataclass
@@ -90,7 +89,7 @@ class Extractor:
             self.line.append("\u3000")  # between cells
         elif tag in ("ruby", "rb"):
             self.skipping = ""
-        elif tag in PICTURES:
+        elif tag in ("img", "image"):
             self.page.pictures += 1
         self.link += tag == "a" and "href" in attributes
         self.page.links += tag == "a" and "href" in attributes

@@ -164,16 +164,20 @@ def page_numbers(book: BookFile) -> Iterator[str]:
     chapters = list(texts(book, SAMPLE))
     found = [line for text in chapters for line in text.split("\n")[1:] if re.search(pattern, line)]
     if len(found) > max(3, 0.3 * len(chapters)):
-        lines = f"{len(found):,} lines hold only a number, such as {quote(found[0])}"
-        yield f"{lines}: page numbers, perhaps. --drop_lines='{pattern}' removes them"
+        yield (
+            f"{len(found):,} lines hold only a number, such as {quote(found[0])}: page numbers, perhaps."
+            f" --drop_lines='{pattern}' removes them"
+        )
 
 
 def addresses(book: BookFile) -> Iterator[str]:
     found = [match[0] for text in texts(book, SAMPLE) if (match := ADDRESS.search(text))]
     if len(found) > max(2, 0.1 * min(SAMPLE, len(book.chapters))):
         pattern = "(?i)" + re.escape(found[0]).replace("'", ".")
-        text = f"web addresses stand in many chapters, such as {quote(found[0])}: advertisements, perhaps."
-        yield f"{text} --drop_lines='{pattern}' removes the lines with this one"
+        yield (
+            f"web addresses stand in many chapters, such as {quote(found[0])}: advertisements, perhaps."
+            f" --drop_lines='{pattern}' removes the lines with this one"
+        )
 
 
 def repeated_lines(book: BookFile) -> Iterator[str]:
@@ -183,8 +187,9 @@ def repeated_lines(book: BookFile) -> Iterator[str]:
     for line, n in counts.most_common(3):
         if any(n >= max(least, part * len(chapters)) for least, part in REPEATS):
             pattern = re.escape(line).replace("'", ".")
-            found = f"the line {quote(line)} stands in {n} of {len(chapters)} chapters"
-            yield f"{found}. --drop_lines='{pattern}' removes it"
+            yield (
+                f"the line {quote(line)} stands in {n} of {len(chapters)} chapters. --drop_lines='{pattern}' removes it"
+            )
 
 
 # -- counting ---------------------------------------------------------------------------------------------------------

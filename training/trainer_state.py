@@ -112,8 +112,10 @@ def save(out_dir: Path, model: GPT, tokenizer: Tokenizer, trainer_state: dict, m
     try:
         checkpoint.save_pretrained(model, out_dir / f"ckpt-{step:08d}", tokenizer, trainer_state, metadata)
     except OSError as error:
-        reason = f"could not save step {step:,}: {error.strerror or error}. Free some space"
-        raise UserError(f"{reason}, then {how_to_continue(out_dir)}.") from None
+        raise UserError(
+            f"could not save step {step:,}: {error.strerror or error}. Free some space, then"
+            f" {how_to_continue(out_dir)}."
+        ) from None
     prune(out_dir)
 
 
