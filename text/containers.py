@@ -124,11 +124,7 @@ def printable(name: str) -> str:
 
 
 def file_on_disk(path: Path) -> File:
-    try:
-        size = path.stat().st_size
-    except OSError:
-        size = 0
-    return File(printable(path.as_posix()), lambda: open(path, "rb"), size, path)
+    return File(printable(path.as_posix()), lambda: open(path, "rb"), path.stat().st_size, path)
 
 
 # -- compressed files ------------------------------------------------------------------------------------------------

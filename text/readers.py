@@ -114,10 +114,7 @@ class Finder:
 
     def matching(self, pattern: str) -> Iterator[Path]:
         """The files that match a glob, or are in a folder that does. Raises UserError when nothing matches."""
-        try:
-            matches = sorted(glob.glob(pattern, recursive=True), key=natural_key)
-        except (OSError, ValueError):
-            matches = []
+        matches = sorted(glob.glob(pattern, recursive=True), key=natural_key)
         if not matches:
             raise UserError(f"{pattern} " + ("matches no file" if glob.has_magic(pattern) else "does not exist"))
         for path in map(Path, matches):
