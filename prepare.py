@@ -196,10 +196,8 @@ def describe_headings(headings: Headings) -> list[dict]:
     others = [line for line in headings.lines if line.start not in numbered]
     parts = [line.text for line in others if line.value is None or line.is_marked]
     contents = [line.text for line in others if line.value is not None and not line.is_marked]
-    for name, lines in (("parts", parts), ("contents", contents)):
-        if lines:
-            forms.append({"form": name, "example": lines[0], "count": len(lines)})
-    return forms
+    kinds = {"parts": parts, "contents": contents}
+    return forms + [{"form": name, "example": lines[0], "count": len(lines)} for name, lines in kinds.items() if lines]
 
 
 def print_chapters(meta: dict, book: BookFile, list_all: bool) -> None:

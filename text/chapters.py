@@ -113,9 +113,11 @@ def find_headings(lines: list[Line], size: int) -> Headings:
     counts = [count for form, own in forms.items() if (count := count_up(form, own, size)).lines]
     chosen = choose(counts, size)
     kept = {line.start for count in chosen for line in count.lines}
-    for i, line in enumerate(lines):
-        if line.is_marked or (line.certain and (line.value is None or i in contents)):
-            kept.add(line.start)
+    kept |= {
+        line.start
+        for i, line in enumerate(lines)
+        if line.is_marked or (line.certain and (line.value is None or i in contents))
+    }
     return Headings(only(lines, kept), chosen)
 
 

@@ -109,9 +109,13 @@ def hanzi_by_standard(c: str) -> float:
 # -- other languages, which must not be taken for Chinese -----------------------------------------------------------
 
 
+def with_ascii(model: Callable[[str], float]) -> Callable[[str], float]:
+    """A language's function for characters beyond ASCII -> the one for all."""
+    return lambda c: ascii_likelihood(c) if c < "\x80" else model(c)
+
+
+@with_ascii
 def japanese(c: str) -> float:
-    if c < "\x80":
-        return ascii_likelihood(c)
     if c in "のにはをたがでてとしれさあいるかなっまりうこくもらよそけ、。「」\u3000":
         return -4.7
     if "\u3040" <= c <= "\u30ff":
@@ -127,9 +131,8 @@ def japanese(c: str) -> float:
     return IMPOSSIBLE if c == "\ufffd" else -14.0
 
 
+@with_ascii
 def korean(c: str) -> float:
-    if c < "\x80":
-        return ascii_likelihood(c)
     if c in "이다는을의에가고하지도한그로나기있은사어리서아들를시자인게스라정만대해과것일으전보제부여수와오니면":
         return -4.7
     if "\uac00" <= c <= "\ud7a3":
@@ -140,9 +143,8 @@ def korean(c: str) -> float:
 def alphabet(first: str, last: str, common: str, letter: float = -3.0) -> Callable[[str], float]:
     """The function for a language with an alphabet: the range of its letters, and the most common of them."""
 
+    @with_ascii
     def likelihood(c: str) -> float:
-        if c < "\x80":
-            return ascii_likelihood(c)
         if c in common:
             return letter
         if c in "ÿþðýÞÐÝ×÷":

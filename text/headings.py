@@ -211,9 +211,7 @@ def innermost(ordinals: list[re.Match], text: str) -> re.Match | None:
     if len(lead) > 25 or re.search("[，。！？；“”…]|：.", lead):
         return None
     chapters = [m for m in ordinals if m[2] in CHAPTER_UNITS and m.start() <= 40]
-    if ordinals[0][2] in VOLUME_UNITS + "集篇" and len(chapters) > 0:
-        return chapters[-1]
-    return ordinals[0]
+    return chapters[-1] if chapters and ordinals[0][2] in VOLUME_UNITS + "集篇" else ordinals[0]
 
 
 def is_prose(text: str) -> bool:
