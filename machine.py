@@ -93,10 +93,9 @@ def keep_freed_memory() -> None:
     Blocks of more than 32 MiB, the most that glibc accepts as this limit, are returned as before.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt:
-        m_trim_threshold, m_mmap_threshold = -1, -3  # the numbers in malloc.h
-        mallopt(m_mmap_threshold, 2**25)
-        mallopt(m_trim_threshold, 2**31 - 1)
+    if mallopt:  # the numbers in malloc.h
+        mallopt(-3, 2**25)  # M_MMAP_THRESHOLD
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 def free_memory(device: torch.device) -> int:

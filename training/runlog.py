@@ -61,12 +61,10 @@ class RunLog:
     def status(self, text: str) -> None:
         """Print the progress line. On a terminal it overwrites the previous one."""
         self.log_file.write(text + "\n")
-        if sys.stdout.isatty():
-            self._clear_status()
-            print(text, end="", flush=True)
-            self.status_length = len(text)
-        else:
-            print(text, flush=True)
+        self._clear_status()
+        overwrite = sys.stdout.isatty()
+        print(text, end="" if overwrite else "\n", flush=True)
+        self.status_length = len(text) if overwrite else 0
 
     def _clear_status(self) -> None:
         if self.status_length:
