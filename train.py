@@ -74,25 +74,17 @@ class Settings:
     REPLACED: ClassVar[dict[str, str]] = OLD_NAMES
 
     def __post_init__(self):
-        for names, fits, what in (
-            (
-                "n_layer n_head n_embd block_size members batch_size gradient_accumulation_steps log_interval"
-                " eval_interval eval_windows",
-                lambda value: value >= 1,
-                "at least 1 is needed",
-            ),
-            (
-                "stride learning_rate adamw_learning_rate weight_decay decay_epochs grad_clip warmup_iters min_lr"
-                " epochs max_iters max_minutes patience gpu_memory seed",
-                lambda value: 0 <= value < math.inf,
-                "0 or more is needed",
-            ),
-            ("dropout beta1 beta2 warmup_share", lambda value: 0 <= value < 1, "a number from 0 up to 1 is needed"),
+        positive = "n_layer n_head n_embd block_size members batch_size gradient_accumulation_steps"
+        not_negative = "stride learning_rate adamw_learning_rate weight_decay decay_epochs grad_clip warmup_iters"
+        for names, lowest, limit, what in (
+            (f"{positive} log_interval eval_interval eval_windows", 1, math.inf, "at least 1"),
+            (f"{not_negative} min_lr epochs max_iters max_minutes patience gpu_memory seed", 0, math.inf, "0 or more"),
+            ("dropout beta1 beta2 warmup_share", 0, 1, "a number from 0 up to 1"),
         ):
             for name in names.split():
                 value = getattr(self, name)
-                if value != "auto" and not fits(value):
-                    raise UserError(f"--{name}={value}: {what}")
+                if value != "auto" and not lowest <= value < limit:
+                    raise UserError(f"--{name}={value}: {what} is needed")
         if not 0 < self.logit_scale < math.inf:
             raise UserError(f"--logit_scale={self.logit_scale}: a number above 0 is needed")
         if self.n_embd % self.n_head:
