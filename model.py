@@ -35,6 +35,7 @@ class GPTConfig:
     dropout: float = 0.0  # on embeddings, attention weights and both residual branches
     members: int = 1  # of an ensemble in one model: see GroupedLinear
     logit_scale: float = 1.0  # of the loss in training; above 1, the model in use is less certain
+    residual_multiplier: float = 1.0  # of what a block adds; in the weights of c_proj when saved
 
     @property
     def padded_vocab_size(self) -> int:
@@ -135,19 +136,31 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then MLP. Each reads the normalised residual stream and adds to it (pre-LayerNorm)."""
+    """Attention, then MLP. Each reads the normalised residual stream and adds to it (pre-LayerNorm).
+
+    state_dict() has c_proj times residual_multiplier: a Block without that computes the same.
+    """
 
     def __init__(self, config: GPTConfig):
         super().__init__()
+        self.multiplier = config.residual_multiplier
         self.ln_1 = nn.LayerNorm(config.n_embd)
         self.attn = CausalSelfAttention(config)
         self.ln_2 = nn.LayerNorm(config.n_embd)
         self.mlp = MLP(config)
+        if self.multiplier != 1:
+            self.register_state_dict_post_hook(lambda block, *state: block._scale(block.multiplier, *state))
+            self.register_load_state_dict_pre_hook(lambda block, *state: block._scale(1 / block.multiplier, *state))
 
     def forward(self, x: torch.Tensor, layer: int, cache: KVCache | None = None) -> torch.Tensor:
-        x = x + self.attn(self.ln_1(x), layer, cache)
-        x = x + self.mlp(self.ln_2(x))
+        x = torch.add(x, self.attn(self.ln_1(x), layer, cache), alpha=self.multiplier)
+        x = torch.add(x, self.mlp(self.ln_2(x)), alpha=self.multiplier)
         return x
+
+    def _scale(self, factor: float, state: dict, prefix: str, *args) -> None:
+        """Multiply c_proj in a state_dict."""
+        for name in ("attn.c_proj.weight", "attn.c_proj.bias", "mlp.c_proj.weight", "mlp.c_proj.bias"):
+            state[prefix + name] = factor * state[prefix + name]
 
 
 class GPT(nn.Module):

@@ -34,6 +34,7 @@ class Settings:
     n_embd: int = 768  # width of the residual stream
     block_size: int = 1024  # context window in tokens
     dropout: float = 0.1  # probability of dropping an activation in training
+    residual_multiplier: float = 1.0  # of what a block adds to the residual stream; docs/recipe.md
     members: int = 1  # models side by side, each with a part of n_embd and n_head: an ensemble; docs/recipe.md
     logit_scale: float = 1.0  # of the loss in training; above 1, the trained model is less certain; docs/recipe.md
     # batch
@@ -85,8 +86,9 @@ class Settings:
                 value = getattr(self, name)
                 if value != "auto" and not lowest <= value < limit:
                     raise UserError(f"--{name}={value}: {what} is needed")
-        if not 0 < self.logit_scale < math.inf:
-            raise UserError(f"--logit_scale={self.logit_scale}: a number above 0 is needed")
+        for name in ("logit_scale", "residual_multiplier"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UserError(f"--{name}={getattr(self, name)}: a number above 0 is needed")
         if self.n_embd % self.n_head:
             raise UserError(f"--n_embd={self.n_embd} is not a multiple of --n_head={self.n_head}")
         if self.n_head % self.members:

@@ -95,15 +95,19 @@ def test_chunked_loss_under_autocast_is_close_and_float32():
 
 
 def plain_gpt(model):
-    """A GPT without members that holds the weights of an ensemble."""
-    plain = GPT(dataclasses.replace(model.config, members=1)).to(model.lm_head.weight.dtype).eval()
+    """A GPT-2 that holds the weights of an ensemble, or of a model with a multiplier."""
+    plain = (
+        GPT(dataclasses.replace(model.config, members=1, residual_multiplier=1.0)).to(model.lm_head.weight.dtype).eval()
+    )
     plain.load_state_dict(model.state_dict())
     return plain
 
 
-@pytest.mark.parametrize("shape, members", [(SHAPES[1], 2), (SHAPES[1], 4), (SHAPES[2], 3)])
-def test_ensemble_is_a_gpt_with_block_diagonal_weights(shape, members):
-    ensemble = make(shape, members=members).double()
+@pytest.mark.parametrize(
+    "shape, members, multiplier", [(SHAPES[1], 2, 1), (SHAPES[1], 4, 0.25), (SHAPES[2], 3, 1), (SHAPES[2], 1, 0.25)]
+)
+def test_ensemble_with_residual_multiplier_is_a_gpt_with_other_weights(shape, members, multiplier):
+    ensemble = make(shape, members=members, residual_multiplier=multiplier).double()
     plain, idx = plain_gpt(ensemble), torch.randint(0, shape[0], (2, shape[1]))
     assert torch.allclose(ensemble(idx)[0], plain(idx)[0], atol=1e-12)
     assert torch.allclose(ensemble(idx, idx, keep_logits=False)[1], plain(idx, idx)[1], atol=1e-12)

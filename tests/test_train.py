@@ -18,6 +18,7 @@ from training.runlog import read_metrics
 from training.trainer_state import load_state
 
 RUN = [*TINY, "--max_iters=40", "--eval_interval=10", "--dropout=0.1", "--seed=1"]
+ENSEMBLE = ["--members=2", "--residual_multiplier=0.25", "--logit_scale=1.1"]
 
 
 def losses(run) -> dict:
@@ -48,8 +49,8 @@ def whole(workplace):
 
 @pytest.fixture(scope="session")
 def ensemble(workplace):
-    """A run of two members."""
-    script("train.py", *RUN, "--members=2", "--out_dir=out/ensemble", cwd=workplace)
+    """A run of two members, with the settings whose effect is in the saved weights."""
+    script("train.py", *RUN, *ENSEMBLE, "--out_dir=out/ensemble", cwd=workplace)
     return workplace / "out/ensemble"
 
 
@@ -118,9 +119,9 @@ def test_tensorboard_has_the_curves_and_the_samples(whole):
     assert events.Tags()["tensors"] == ["sample/text_summary"]
 
 
-@pytest.mark.parametrize("members", [1, 2])
-def test_validation_loss_equals_that_of_a_plain_loop(whole, ensemble, workplace, members):
-    run = whole if members == 1 else ensemble
+@pytest.mark.parametrize("fixture", ["whole", "ensemble"])
+def test_validation_loss_equals_that_of_a_plain_loop(request, workplace, fixture):
+    run = request.getfixturevalue(fixture)
     corpus = Corpus.open(workplace / "data/novel")
     model = checkpoint.load_pretrained(checkpoint.checkpoints(run)[-1])
     ids = torch.tensor(corpus.val.astype(int))
@@ -135,15 +136,15 @@ def test_validation_loss_equals_that_of_a_plain_loop(whole, ensemble, workplace,
 # -- resume ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("members", [1, 2])
-def test_resume_after_a_kill_continues_to_the_bit(whole, ensemble, workplace, members):
-    run, expected = workplace / f"out/killed-{members}", whole if members == 1 else ensemble
-    process = start_training(workplace, run.name, f"--members={members}")
+@pytest.mark.parametrize("fixture, options", [("whole", []), ("ensemble", ENSEMBLE)])
+def test_resume_after_a_kill_continues_to_the_bit(request, workplace, fixture, options):
+    run, expected = workplace / f"out/killed-{fixture}", request.getfixturevalue(fixture)
+    process = start_training(workplace, run.name, *options)
     wait_for_checkpoint(run, 20)
     process.kill()
     process.communicate()
     assert checkpoint.checkpoints(run)[-1].name < "ckpt-00000040"
-    script("train.py", *RUN, f"--members={members}", f"--out_dir={run}", "--resume", cwd=workplace)
+    script("train.py", *RUN, *options, f"--out_dir={run}", "--resume", cwd=workplace)
     assert losses(run) == losses(expected)
     assert weights(run) == weights(expected)
 
@@ -422,6 +423,7 @@ def check_mistake(workplace, arguments, message) -> None:
         (["--members=3"], "n_head=2 is not a multiple of --members=3"),
         (["--members=2", "--init_from=out/tiny"], "--members is for new models"),
         (["--out_dir=out/tiny", "--resume", "--members=2"], "with members=1, the settings say 2"),
+        (["--out_dir=out/tiny", "--resume", "--residual_multiplier=0.5"], "with residual_multiplier=1.0"),
         (["--max_iters=0"], "no limit is set"),
         (["--batch_size=0"], "at least 1"),
         (["--batch_size=many"], "INTEGER|auto"),
