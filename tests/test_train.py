@@ -423,7 +423,6 @@ def check_mistake(workplace, arguments, message) -> None:
         (["--members=3"], "n_head=2 is not a multiple of --members=3"),
         (["--members=2", "--init_from=out/tiny"], "--members is for new models"),
         (["--out_dir=out/tiny", "--resume", "--members=2"], "with members=1, the settings say 2"),
-        (["--out_dir=out/tiny", "--resume", "--residual_multiplier=0.5"], "with residual_multiplier=1.0"),
         (["--max_iters=0"], "no limit is set"),
         (["--batch_size=0"], "at least 1"),
         (["--batch_size=many"], "INTEGER|auto"),
