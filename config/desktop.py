@@ -17,7 +17,7 @@ epochs = 8  # ends the run earlier on a faster machine
 learning_rate = 12e-3
 adamw_learning_rate = 2e-3
 decay_epochs = 1.0  # one model is as good with 0.5, the mean of two is better with 1
-logit_scale = 1.15  # six members of 8 epochs are too certain without
+logit_scale = 1.15  # without it six members are overconfident after 8 epochs
 muon_steps = 3
 warmup_share = 0.05
 

@@ -5,8 +5,8 @@ n_layer = 4
 n_head = 4
 n_embd = 256
 block_size = 128
-embeddings = "text"  # from its bigrams, before training: short runs are better
-residual_multiplier = 0.0625  # blocks add less, so that the embeddings stay visible in the sum
+embeddings = "text"  # token vectors start from the text's bigrams: better in short runs
+residual_multiplier = 0.0625  # of what a block adds, which else outgrows the embeddings
 dropout = 0.0  # dropout takes a quarter of the speed on a CPU
 
 batch_size = 16

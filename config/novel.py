@@ -15,5 +15,5 @@ epochs = "auto"
 decay_epochs = 0.5
 warmup_share = 0.05
 
-eval_interval = 100  # it also saves a checkpoint this often
+eval_interval = 100  # steps between validations; each saves a checkpoint
 patience = 5  # validations without a new best
