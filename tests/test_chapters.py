@@ -54,6 +54,26 @@ def titles(text: str, **options) -> list[str]:
     return [line.text for line in find(text, **options)[0].lines]
 
 
+def test_end_of_a_chapter_is_no_heading():
+    ends = ["（第一章完）", "第二章完", "【第三章 终】"]
+    text = "".join(f"第{n}章 风起\n{prose(i)}{end}\n" for i, (n, end) in enumerate(zip("一二三", ends)))
+    assert titles(text) == ["第一章 风起", "第二章 风起", "第三章 风起"]
+
+
+@pytest.mark.parametrize("form", ["第{}章：", "{}、", "{}："])
+def test_number_alone_with_a_mark_is_a_heading(form):
+    headings = [form.format(n) for n in "一二三四五六七八"]
+    assert titles(book(*headings)) == headings
+
+
+def test_numbers_in_mixed_digits_are_read():
+    assert titles(book("第二十2章 山", "第二十3章 风", "第貮拾肆章 雨")) == [
+        "第二十2章 山",
+        "第二十3章 风",
+        "第貮拾肆章 雨",
+    ]
+
+
 # -- lines that are headings wherever they stand ----------------------------------------------------------------------
 
 HEADINGS = [

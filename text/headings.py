@@ -24,6 +24,7 @@ GAP = "[ \t\u3000:：、.．·・—–|｜_-]"  # between number and title: 第
 TITLE = "[^\n]{0,40}[^\n。，、；：]"  # the rest of the line, which does not end as prose does
 CHAPTER_UNITS = "章回节節话話集篇"
 VOLUME_UNITS = "卷部季册冊编編"
+ENDED = "(?:完[结結毕畢]?|[结結]束|[终終])"
 NOT_PROSE = "(?![里裡裏中的上下内內是有我你他她它这這那已就才又也见見])"  # not 第一章里说过的话, 第一回见面
 
 # 第一回 宴桃园豪杰三结义, 第 1 章 风起, 第一章】风起, 第三章
@@ -77,12 +78,19 @@ WORD_NUMBERS = {
         " seventeen eighteen nineteen".split()
     )
 } | {word: 10 * value for value, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)}
+NUMERAL = {*CHINESE, *"0123456789"}
 ROMAN = {"i": 1, "v": 5, "x": 10, "l": 50, "c": 100, "d": 500, "m": 1000}
 
 # 第N章, wherever it stands in the line: 书名 第一章, 第一卷 风起 第三章 雨
 ORDINAL_FORM = re.compile(
     f"第{SPACE}({SPACED}){OF}(?:[ \u3000]+(?=[{CHAPTER_UNITS}{VOLUME_UNITS}]))?([^\\W0-9_{CHINESE}])"
 )
+# 第三章完, （第一卷 完）: they end a chapter
+END_OF_CHAPTER = re.compile(
+    f"(?:第{SPACE}{SPACED}{SPACE}[章回节節话話卷集部篇]|卷{NUMBER}){ENDED}|[（(【\\[].{{0,12}}[章回节節话話卷集部篇]{SPACE}{ENDED}[）)】\\]]"
+)
+# 第一章：, 一、, 1、
+NUMBER_ALONE = re.compile(f"{START}(?:第{SPACE}{SPACED}{SPACE}[章回节節话話卷集部篇]|{NUMBER})[、：:]")
 END_OF_LEAD = re.compile(f"(?:(?![:：]){GAP}|[》】\\])）])$")
 ONE_ENCLOSED = re.compile(f"[{ENCLOSED}]")
 # 第一 风起, 学而第一
@@ -149,7 +157,7 @@ def line_numeral(text: str) -> int | None:
     if text.isdecimal():
         return int(text) if len(text) <= 6 else None
     if text[:1] in CHINESE:
-        return number(text) if len(text) <= 12 else None
+        return number(text) if len(text) <= 12 and set(text) <= NUMERAL else None
     if set(text) <= set(ROMAN):
         values = [ROMAN[c] for c in text]
         return sum(-a if a < b else a for a, b in zip(values, values[1:] + [0]))
@@ -159,6 +167,8 @@ def line_numeral(text: str) -> int | None:
 
 def parse(text: str) -> tuple[str, int | None, bool] | None:
     """A line -> its form, its number, and whether it is a heading for certain. None: it can be none."""
+    if END_OF_CHAPTER.fullmatch(text.strip()):
+        return None
     start = AT_START.match(text).end()
     if PART.fullmatch(text, start):
         return "", None, True
@@ -226,7 +236,7 @@ def is_never(text: str) -> bool:
     """Is it no heading whatever its number: 第六回合, or the beginning of a sentence?"""
     match = ORDINAL_FORM.search(text)
     other = match is not None and OTHER_WORD.match(match[2] + text[match.end() :]) is not None
-    return other or text[-1] in "，、；：,;:"
+    return other or (text[-1] in "，、；：,;:" and not NUMBER_ALONE.fullmatch(text))
 
 
 def ends_as_prose(text: str) -> bool:

@@ -4,10 +4,9 @@ import re
 import unicodedata
 
 DIGITS = {
-    c: n
-    for n, cs in enumerate(["零〇○", "一壹", "二贰貳两兩", "三叁參", "四肆", "五伍", "六陆陸", "七柒", "八捌", "九玖"])
-    for c in cs
+    c: n for n, cs in enumerate("零〇○ 一壹 二贰貳貮两兩 三叁參叄 四肆 五伍 六陆陸 七柒 八捌 九玖".split()) for c in cs
 }
+VALUES = DIGITS | {str(n): n for n in range(10)}  # 二十3, as somebody may have typed it
 UNITS = {"十": 10, "拾": 10, "百": 100, "佰": 100, "千": 1000, "仟": 1000, "万": 10**4, "萬": 10**4}
 TENS = {"廿": 20, "卅": 30, "卌": 40}
 PARTS = {"上": 1, "中": 2, "下": 3}
@@ -41,11 +40,11 @@ def number(numeral: str) -> int:
     if numeral in PARTS:
         return PARTS[numeral]
     if not any(c in UNITS or c in TENS for c in numeral):
-        return int("".join(str(DIGITS[c]) for c in numeral[:1000]))
+        return int("".join(str(VALUES[c]) for c in numeral[:1000]))
     total = section = digit = 0
     for c in numeral:
-        if c in DIGITS:
-            digit = DIGITS[c]
+        if c in VALUES:
+            digit = VALUES[c]
         elif c in TENS:
             section, digit = section + TENS[c], 0
         elif UNITS[c] == 10**4:
