@@ -64,6 +64,56 @@ def test_json_title_that_all_items_share_is_the_books(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("第一章 风起 他走了。" + "甲" * 200, "第一章 风起\n他走了。" + "甲" * 200),  # the chapter is one line
+        ("第一章　风起\n甲", "第一章　风起\n甲"),
+        ("第一章风起云涌\n甲", "第一章风起云涌\n甲"),
+        ("第一章 风起了。\n甲", "第一章 风起\n第一章 风起了。\n甲"),  # a sentence that begins like the title
+    ],
+)
+def test_json_title_ends_where_the_text_begins(tmp_path, text, expected):
+    ((found, title),) = read(tmp_path, [{"title": "第一章 风起", "text": text}])[0]
+    assert found == expected and title == expected.split("\n")[0]
+
+
+def test_json_chapter_has_its_own_title_next_to_the_books(tmp_path):
+    items = [
+        {"title": "斗破苍穹", "chapter": f"第{n}章 {name}", "text": "甲"} for n, name in ((1, "陨落"), (2, "测试"))
+    ]
+    assert read(tmp_path, items)[0] == [("第1章 陨落\n甲", "第1章 陨落"), ("第2章 测试\n甲", "第2章 测试")]
+    items = [{"title": "书", "chapter": f"第{n}章", "text": "甲"} for n in (1, 2)]
+    assert read(tmp_path, items)[0][1] == ("第2章\n甲", "第2章")
+
+
+def test_json_parts_of_a_chapter_have_its_title_once(tmp_path):
+    items = [{"title": "第一章", "name": f"p{n}", "text": "甲"} for n in (1, 2)]
+    assert read(tmp_path, items)[0] == [("第一章\n甲", "第一章"), ("甲",)]
+
+
+def test_json_text_that_is_null_is_no_other_field(tmp_path):
+    items = [{"title": "第一章", "content": "甲"}, {"title": "第二章", "content": None, "url": "http://example.com/2"}]
+    assert read(tmp_path, items)[0] == [("第一章\n甲", "第一章"), ("第二章\n", "第二章")]
+    assert read(tmp_path, [{"text": "", "content": "甲"}])[0] == [("甲",)]
+
+
+def test_json_short_list_of_long_texts_is_read(tmp_path):
+    book = {"train": ["甲" * 100] * 100, "validation": ["乙" * 100], "tags": ["玄幻"]}
+    assert [text for (text,) in read(tmp_path, book)[0]] == ["甲" * 100] * 100 + ["乙" * 100]
+
+
+@pytest.mark.parametrize(
+    "table, expected",
+    [
+        (",text\n0,甲\n1,乙\n", [("甲",), ("乙",)]),  # the index that pandas writes
+        ("id,content\n1,他说:好,走吧\n", [("他说:好,走吧",)]),
+    ],
+)
+def test_csv_columns(tmp_path, table, expected):
+    assert read(tmp_path, table, "book.csv")[0] == expected
+
+
 def test_json_object_may_have_titles_for_keys(tmp_path):
     assert read(tmp_path, {"第一章": "甲", "第二章": "乙"})[0] == [("第一章\n甲", "第一章"), ("第二章\n乙", "第二章")]
 

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator
 
 from text.containers import printable
 from text.encodings import counted, noted
+from text.headings import ends_as_prose, parse
 
 TEXT_FIELDS = "text content body chapter_content chapterContent paragraphs 正文 内容 內容 章节内容".split()
 TITLE_FIELDS = (
-    "title chapter_title chapterTitle chapter_name chapterName heading chapter name 标题 標題 章节 章名 章节名".split()
+    "chapter_title chapterTitle chapter_name chapterName 章节名 章名 title 标题 標題 heading chapter 章节 name".split()
 )
 MAX_TITLE = 100  # characters
 
@@ -21,7 +22,7 @@ class JsonTexts:
 
     def __init__(self):
         self.unread, self.read, self.empty, self.repeated = Counter(), Counter(), 0, 0
-        self.title = ""  # of the item before
+        self.before = {}  # the titles of the item before, by their fields
 
     def text(self, item, where: str) -> tuple[str, str]:
         """The text of an item and the title that begins it, if there is one. Raises ValueError, naming the place."""
@@ -42,18 +43,18 @@ class JsonTexts:
             raise ValueError(
                 f'{where}: a string or {{"text": "..."}} is expected; its fields are {printable(", ".join(item))[:100]}'
             )
-        value = item[key]
+        value = item[key] or ""
         text = whole_characters("\n".join(value) if isinstance(value, list) else value)
-        title_key = next((name for name in TITLE_FIELDS if is_title(item.get(name)) and name != key), "")
-        title = whole_characters(item.get(title_key, "")).strip()
+        titles = {name: item[name].strip() for name in TITLE_FIELDS if is_title(item.get(name)) and name != key}
+        title_key = title_field(titles, self.before)
+        title = whole_characters(titles.get(title_key, ""))
         self.read.update([key, title_key] if title_key else [key])
         self.unread.update(name for name in item if name not in (key, title_key))
-        repeated, self.title = title == self.title, title  # then it is the book's, or the chapter goes on
-        if not title or repeated:
-            self.repeated += bool(title)
+        self.before = titles
+        if not title:
+            self.repeated += bool(titles)
             return text, ""
-        begins = "".join(text[:300].split()).startswith("".join(title.split()))
-        return (text, text.strip().split("\n")[0].strip()) if begins else (f"{title}\n{text}", title)
+        return with_title(title, text)
 
     def notes(self) -> list[str]:
         fields = ", ".join(f'"{printable(name)}"' for name in self.read)
@@ -68,11 +69,37 @@ class JsonTexts:
         )
 
 
+def title_field(titles: dict[str, str], before: dict[str, str]) -> str:
+    """The field with an item's title; "" when it has none of its own. before: the titles of the item before.
+
+    One that the item before has, too, is the book's, or the chapter goes on: then another must be certainly a heading.
+    """
+    new = [name for name in titles if titles[name] != before.get(name)]
+    certain = [name for name in new if (found := parse(titles[name])) and found[2]]
+    full = [name for name in certain if len(titles[name].split()) > 1]  # 第一章 陨落
+    first = [name for name in new if name == next(iter(titles))]
+    return next(iter([*full, *first, *certain]), "")
+
+
+def with_title(title: str, text: str) -> tuple[str, str]:
+    """The text with its title as its first line, and that line."""
+    begins = re.match(r"\s*" + r"\s*".join(map(re.escape, "".join(title.split()))), text)
+    line = text.strip().split("\n")[0].strip()
+    if begins and (line == begins[0].strip() or (len(line) <= MAX_TITLE and not ends_as_prose(line))):
+        return text, line
+    if begins and not text[begins.end() :][:1].isalnum():  # 第一章 风起 他走了。
+        text, title = text[begins.end() :].lstrip(), begins[0].strip()
+    return f"{title}\n{text}", title
+
+
 def text_field(item: dict) -> str:
     """The field with the text: one of the usual names, or the only one that holds a string, or most of the text."""
     lengths = {key: text_length(value) for key, value in item.items() if text_length(value)}
     for name in TEXT_FIELDS:
-        if name in lengths or isinstance(item.get(name), str):
+        if name in lengths:
+            return name
+    for name in TEXT_FIELDS:
+        if item.get(name, 0) in ("", None):
             return name
     others = {key: n for key, n in lengths.items() if key not in TITLE_FIELDS and isinstance(item[key], str)}
     longest = max(others, key=others.get, default="")
@@ -147,7 +174,9 @@ def items_of_object(value: dict) -> list:
     if not any(map(total_length, inner.values())):
         raise ValueError('a list of strings is expected, ["...", "..."]')
     most = max(map(total_length, inner.values()))
-    chosen = objects or {name: v for name, v in inner.items() if total_length(v) >= 0.05 * most}  # not a list of tags
+    longest = max(total_length(v) / len(v) for v in inner.values())
+    texts = {k: v for k, v in inner.items() if total_length(v) >= min(0.05 * most, 0.2 * longest * len(v))}
+    chosen = objects or texts  # not a list of tags
     return [item for v in chosen.values() for item in (v if isinstance(v, list) else items_of_object(v))]
 
 
@@ -184,9 +213,12 @@ def table_rows(lines: Iterator[str]) -> Iterator[dict]:
     """The rows of a .csv or .tsv as objects. Raises ValueError."""
     first = next(lines, "")
     csv.field_size_limit(2**31 - 1)
+    names = table_names(first)
     try:
         for row in csv.reader((line + "\n" for line in lines), delimiter=separator(first)):
-            yield dict(zip(table_names(first), row))
+            if any(row[len(names) :]):  # a text with separators and without quotes
+                row[len(names) - 1 :] = [separator(first).join(row[len(names) - 1 :])]
+            yield dict(zip(names, row))
     except csv.Error as error:
         raise ValueError(str(error)) from None
 
