@@ -52,6 +52,13 @@ def test_drop_lines_removes_the_lines_that_match(switch):
     assert dropped.strip("\n") == clean(DIRTY.replace("看书就上某网", ""), clean=switch).strip("\n")
 
 
+def test_drop_lines_removes_lines_before_they_are_joined():
+    line = "他走过了长长的街道听见有人在身后叫着他的名字于是停了下来望着那条空空"
+    text = f"{line}\n" * 12 + "最新章节www.x.com\n的街道。\n" + f"{line}\n" * 12
+    cleaned = clean(text, unwrap=True, drop_lines="www")
+    assert cleaned.count(line) == 24 and "空空的街道。" in cleaned and "www" not in cleaned
+
+
 def test_drop_lines_names_a_bad_regular_expression():
     with pytest.raises(UserError, match="--drop_lines=.*not a regular expression"):
         Cleaner(CleaningOptions(drop_lines="("))

@@ -100,6 +100,17 @@ def test_epub_finds_files_whose_names_differ_in_case_and_escapes(tmp_path):
     assert read(tmp_path, data)[0] == "第一章 风起\n甲说了些话。\n"
 
 
+def test_epub_finds_files_whose_names_are_in_gbk(tmp_path):
+    package = PACKAGE.format(items='<item id="c" href="第一章.xhtml"/>', references='<itemref idref="c"/>')
+    data = epub([], {"OEBPS/content.opf": package, "OEBPS/abcdef.xhtml": PAGES[0]})
+    assert read(tmp_path, data.replace(b"abcdef", "第一章".encode("gbk")))[0] == "第一章 风起\n甲说了些话。\n"
+
+
+def test_epub_counts_pictures_in_lines(tmp_path):
+    notes = read(tmp_path, epub([page("<p>他姓<img src='a.jpg'/>。</p>")]))[2]
+    assert notes == ["inside a line, and not read: 1 picture"]
+
+
 def test_epub_chapter_in_several_pages_has_no_marks_inside(tmp_path):
     text, titles, _ = read(tmp_path, epub([PAGES[0], page("<p>再说。</p>"), page("<p>又说。</p>")]))
     assert (text, titles) == ("第一章 风起\n甲说了些话。\n再说。\n又说。\n", {"第一章 风起"})

@@ -61,6 +61,11 @@ def test_read_html_leaves_out_links_to_other_pages():
     assert (page.lines, page.navigation) == (["甲[1]", "乙"], 1)
 
 
+def test_read_html_reads_a_character_that_is_a_picture():
+    page = read_html("<p>姓<img alt='喆'/>，<img alt='图一'/><img/></p><p><img alt='图'/></p>")
+    assert (page.lines, page.pictures, page.pictures_in_text) == (["姓喆，"], 3, 2)
+
+
 def test_read_html_takes_a_long_heading_for_a_paragraph():
     assert read_html(f"<h2>{'甲' * 200}</h2>").titles == set()
 
@@ -81,6 +86,7 @@ def resolve(text: str, size: int = 10**6):
         ("<p>甲</p>\n<p class='x'>乙</p>", "甲\n乙"),
         ("&nbsp;&nbsp;甲&ldquo;乙&#12288;&#x4e00;", "  甲“乙　一"),
         ("[size=3][color=#000]甲[/color][/size]乙[b]丙[/b]", "甲乙丙"),
+        ('<span data-v-7ba5bd90="">甲</span><img src="a" alt><p data-x>乙</p>', "甲\n乙"),
         ("<b>甲</b>和<font color=red>乙</font><a href='http://x.com/?a=1&b=2'>丙</a>", "甲和乙丙"),
     ],
 )
@@ -103,6 +109,7 @@ def test_markup_in_text_is_resolved(text, result, size):
         "[第一章][/甲]",
         "&lt;和&gt;",
         "R&D <3 <3 <3 <3",
+        "<i love you><i love you><i love you>",
     ],
 )
 def test_markup_in_text_leaves_what_is_prose(text):
@@ -139,6 +146,9 @@ def test_markup_in_text_is_counted():
         ("甲![图](a.png)[乙](http://x(y))", "甲乙"),
         ("> 甲\n> 乙", "甲\n乙"),
         ("甲  \n乙\\\n1\\. 丙", "甲\n乙\n1. 丙"),
+        ("[系统]: 恭喜宿主 获得神剑\n~~~好吃！\n~~~ python\n~~~", "[系统]: 恭喜宿主 获得神剑\n~~~好吃！\n\n"),
+        ("甲[^1]乙\n\n[^1]: 注释\n[a]: http://x.com/y 't'\r\n[b]: 1.html", "甲乙\n\n注释\n\n"),
+        ("他走了。\n---\n甲", "他走了。\n---\n甲"),
         ("---\ntitle: 书\ntags: [a]\n---\n甲", "甲"),
         ("* * *", "* * *"),
         ("甲<br>乙<br>丙&nbsp;", "甲\n乙\n丙 "),

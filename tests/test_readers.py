@@ -390,6 +390,11 @@ def test_archive_paths_that_climb_write_nothing(tmp_path, archive):
     assert not list(tmp_path.rglob("evil*"))
 
 
+def test_zip_of_a_calibre_folder_is_no_epub(tmp_path):
+    (tmp_path / "a.zip").write_bytes(zip_archive({"书/metadata.opf": "<package/>", "书/书.txt": BOOK}))
+    assert read(tmp_path / "a.zip") == BOOK
+
+
 def test_zip_names_in_gbk_are_read(tmp_path):
     data = zip_archive({"abcd10.txt": "乙", "abcd2.txt": "甲"}).replace(b"abcd", "第章".encode("gbk"))
     (tmp_path / "a.zip").write_bytes(data)

@@ -52,7 +52,7 @@ class Cleaner:
 
     def blocks(self, document: Iterable[str]) -> Iterator[str]:
         """A document's blocks, cleaned. Each holds whole lines, which end in "\\n", or a part of a very long one."""
-        lines = self.whole_lines(document)
+        lines = map(self.without_dropped, self.whole_lines(document))
         if self.options.unwrap:
             from text.wrapping import unwrapped  # sample.py, which cleans prompts, does not need what it imports
 
@@ -94,11 +94,17 @@ class Cleaner:
                 self.removed["control characters"] += n
         return block
 
+    def without_dropped(self, lines: str) -> str:
+        """Whole lines without those that --drop_lines names. (Before lines are joined to paragraphs.)"""
+        if not self.drop:
+            return lines
+        *kept, part = lines.split("\n")
+        kept = self._counted("dropped lines", kept, [line for line in kept if not self.drop.search(line)])
+        return "\n".join([*kept, part])
+
     def clean_lines(self, lines: str) -> str:
         """Whole lines, perhaps none, or a part of a very long one -> what is left of them."""
         *kept, part = lines.split("\n")
-        if self.drop:
-            kept = self._counted("dropped lines", kept, [line for line in kept if not self.drop.search(line)])
         if self.options.clean:
             ends = [line.rstrip(BLANKS) for line in kept]
             self.removed["blanks at line ends"] += sum(map(ne, kept, ends))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
-from text.containers import DAMAGE, File, Unreadable, open_zip
+from text.containers import DAMAGE, File, Unreadable, member_names, open_zip
 from text.encodings import Decoder, counted, detect_encoding, noted, superset
 from text.markup import MAX_TITLE, Page, local_name, parse_xml, read_html
 from text.natural import natural_key
@@ -90,8 +90,10 @@ class Book:
 
     def blocks(self) -> Iterator[str]:
         """The text, page by page."""
-        self.names = {normal_path(name): name for name in open_zip(self.file).namelist()}
-        self.missing, self.pictures, self.damaged, self.contents_pages, self.navigation = [], 0, [], 0, 0
+        infos = open_zip(self.file).infolist()
+        self.names = {normal_path(name): info.filename for name, info in zip(member_names(infos), infos)}
+        self.missing, self.damaged = [], []
+        self.pictures = self.pictures_in_text = self.contents_pages = self.navigation = 0
         spine, entries = self.package()
         empty = True
         for path in spine:
@@ -198,6 +200,7 @@ class Book:
             return None
         if not page.lines and not re.search("cover|titlepage", path):
             self.pictures += page.pictures
+        self.pictures_in_text += page.pictures_in_text
         return page
 
     def mark_titles(self, page: Page, entries: list[Entry]) -> None:
@@ -236,6 +239,7 @@ class Book:
                 f"not of its page's encoding, and replaced by U+FFFD: {counted(replaced, 'byte')}": replaced,
                 f"left out: {counted(self.navigation, 'line')} of links": self.navigation,
                 f"alone on its page, and not read: {counted(self.pictures, 'picture')}": self.pictures,
+                f"inside a line, and not read: {counted(self.pictures_in_text, 'picture')}": self.pictures_in_text,
                 f"left out: {counted(self.contents_pages, 'page')} with a table of contents": self.contents_pages,
                 unread: len(others),
             }

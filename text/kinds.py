@@ -132,15 +132,15 @@ def kind_of_zip(file: File) -> str:
     mimetype = beginning_of(file, "mimetype")  # empty when there is none
     if b"opendocument" in mimetype:
         return ".odt" if b"opendocument.text" in mimetype else ".ods"
-    if any(name.lower() == "meta-inf/container.xml" or name.lower().endswith(".opf") for name in names):
+    has_pages = any(name.lower().endswith((".xhtml", ".html", ".htm")) for name in names)
+    is_book = file.ending == ".epub" or any(name.lower().endswith(".opf") for name in names)  # Calibre has an .opf, too
+    if any(name.lower() == "meta-inf/container.xml" for name in names) or (is_book and has_pages):
         return ".epub"
     for name, kind in (("word/document.xml", ".docx"), ("xl/workbook.xml", ".xlsx"), ("ppt/presentation.xml", ".pptx")):
         if name in names:
             return kind
     if "Index/Document.iwa" in names or "index.apxl" in names:
         return ".pages"
-    if file.ending == ".epub" and any(name.lower().endswith((".xhtml", ".html", ".htm")) for name in names):
-        return ".epub"
     if file.ending == ".odt" and "content.xml" in names:
         return ".odt"
     return "program" if "META-INF/MANIFEST.MF" in names else ".zip"

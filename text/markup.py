@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from lxml import etree
 
+from text.headings import ends_as_prose
 from text.tags import MarkupInText
 
 BLOCKS = frozenset(
@@ -28,6 +29,7 @@ class Page:
     titles: set[str] = field(default_factory=set)  # the lines that are headings
     anchors: dict[str, int] = field(default_factory=dict)  # the id of an element -> the number of its line
     pictures: int = 0
+    pictures_in_text: int = 0  # of these, in the middle of a line
     links: int = 0
     linked: int = 0  # characters in links
     navigation: int = 0  # lines that were left out because they are links to other pages
@@ -90,7 +92,12 @@ class Extractor:
         elif tag in ("ruby", "rb"):
             self.skipping = ""
         elif tag in ("img", "image"):
-            self.page.pictures += 1
+            alternative, inside = attributes.get("alt", ""), bool("".join(self.line).strip())
+            if inside and len(alternative) == 1 and alternative.isalpha() and alternative not in "图圖":
+                self.data(alternative)  # a rare character, shown as a picture
+            else:
+                self.page.pictures += 1
+                self.page.pictures_in_text += inside
         self.link += tag == "a" and "href" in attributes
         self.page.links += tag == "a" and "href" in attributes
         if tag in SKIPPED and self.skipping not in RAW:
@@ -145,15 +152,19 @@ def join_source_lines(text: str) -> str:
 # -- Markdown ---------------------------------------------------------------------------------------------------------
 
 MARKDOWN_HEADING = re.compile(r" {0,3}(#{1,6})[ \t\u3000]*(?=[^#\s])(.*?)[ \t]*#*[ \t]*\r?")
+# [1]: https://example.com "title"
+ADDRESS = r"<?(?:[a-z][a-z0-9+.-]*:|[./#]|[a-z0-9-]+\.[a-z])[!-~]*>?"
+LINK_TARGET = rf"""^ {{0,3}}\[[^\]\n^][^\]\n]*\]:[ \t]*{ADDRESS}[ \t]*(?:["'(].*)?\r?$"""
 MARKDOWN_MARKS = [  # a pattern, and what is left of it
     (re.compile(r"!\[[^\]\n]*\]\([^)\n]*\)"), ""),  # a picture
     (re.compile(r"\[([^\]\n]+)\]\((?:[^()\n]|\([^()\n]*\))*\)"), r"\1"),  # a link
-    (re.compile(r"^\[[^\]\n]+\]:[ \t]*\S+.*$", re.MULTILINE), ""),  # where a link leads
+    (re.compile(LINK_TARGET, re.MULTILINE | re.IGNORECASE), ""),
+    (re.compile(r"^ {0,3}\[\^[\w-]{1,20}\]:[ \t]*|\[\^[\w-]{1,20}\]"), ""),  # a footnote's number
     (re.compile(r"^ {0,3}>[ \t]?", re.MULTILINE), ""),  # a quotation
     (re.compile(r"(\*\*\*|\*\*|(?<!\*)\*(?!\*))(?=[^\s*])([^*\n]*[^\s*])\1(?!\*)"), r"\2"),
     (re.compile(r"(?<![\w_])(__|_)(?=[^\s_])([^_\n]*[^\s_])\1(?![\w_])"), r"\2"),
     (re.compile(r"~~([^~\n]+)~~"), r"\1"),
-    (re.compile(r"^ {0,3}(?:```|~~~).*$", re.MULTILINE), ""),
+    (re.compile(r"^ {0,3}(?:```|~~~)[ -}]*\r?$", re.MULTILINE), ""),  # around code
     (re.compile(r"(?<!`)`([^`\n]+)`(?!`)"), r"\1"),
     (re.compile(r"\\([!-/:-@\[-`{-~])"), r"\1"),  # an escaped mark
     (re.compile(r"(?: {2,}|\\)$", re.MULTILINE), ""),  # a line break inside a paragraph
@@ -166,7 +177,8 @@ def read_markdown(source: str) -> Page:
     page = Page(pictures=len(MARKDOWN_MARKS[0][0].findall(source)))
     for line in source.split("\n"):
         heading = MARKDOWN_HEADING.fullmatch(line)
-        if re.fullmatch(r" {0,3}(=+|-{2,})[ \t]*\r?", line) and page.lines and page.lines[-1].strip():
+        above = page.lines[-1].strip() if page.lines else ""
+        if re.fullmatch(r" {0,3}(=+|-{2,})[ \t]*\r?", line) and above and not ends_as_prose(above):
             heading, line = True, page.lines.pop()  # the line above is a heading
         elif heading:
             line = heading[2]

@@ -15,7 +15,10 @@ LINE = (
     " head title"
 )
 NAMES = "|".join((INLINE + " " + LINE).split())
-ATTRIBUTE = r"""[a-zA-Z:_-]+\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[^\s<>"']+)"""
+ATTRIBUTE = (
+    r"""(?:[a-zA-Z:_@-][\w:.-]*\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[^\s<>"']+)"""
+    r"|data-[\w-]+|alt|hidden|nowrap|noshade|checked|disabled|selected)"
+)
 FORUM = r"\[/?(?:b|i|u|s|p|size|color|font|align|backcolor|url|img|quote|indent|float|hide)(?:=[^\[\]\n]{1,80})?\]"
 TAG = re.compile(rf"</?(?:{NAMES})(?:\s+{ATTRIBUTE})*\s*/?>|{FORUM}", re.IGNORECASE)
 LINE_TAG = re.compile(rf"[ \t]*</?(?:{'|'.join(LINE.split())})\b[^<>]*>[ \t]*\n?", re.IGNORECASE)
