@@ -14,7 +14,6 @@ Weights are safetensors or loaded with weights_only=True: opening a foreign chec
 """
 
 import json
-import os
 import pickle
 import re
 import shutil
@@ -25,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from configurator import UserError
-from dataset import fsync
+from dataset import fsync, rename
 from model import GPT, GPTConfig
 from tokenizer import Tokenizer
 
@@ -79,7 +78,7 @@ def save_pretrained(
             path.chmod(0o644)  # safetensors makes its file readable by its owner only
             fsync(path)
         fsync(temporary)
-        os.replace(temporary, folder)
+        rename(temporary, folder)
         fsync(folder.parent)
     except (OSError, RuntimeError, SafetensorError) as error:  # of torch and safetensors, too
         shutil.rmtree(temporary, ignore_errors=True)

@@ -8,12 +8,14 @@ A prepared folder: train.bin and val.bin (headerless little-endian uint16 ids), 
 The stream is a function of (seed, window number) alone, so a run continues where it stopped by remembering one number.
 """
 
+import errno
 import hashlib
 import json
 import os
 import platform
 import shutil
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ from tokenizer import Tokenizer
 FORMAT = 1  # of meta.json
 STAGING = ".next"  # the folder inside a prepared folder in which prepare.py writes the next set of files
 FILES = ("train.bin", "val.bin", "vocab.txt", "meta.json")  # in the order in which they are moved; meta.json is last
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # from a file system that has none
 
 
 @dataclass
@@ -199,6 +202,16 @@ def fsync(path) -> None:
         os.close(handle)
 
 
+def rename(source, target) -> None:
+    """os.replace. Where it is refused, it is tried again for six seconds: on Windows virus scanners open new files."""
+    for seconds in (0.1, 0.2, 0.4, 0.8, 1.6, 3.2):
+        try:
+            return os.replace(source, target)
+        except PermissionError:
+            time.sleep(seconds)
+    os.replace(source, target)
+
+
 @contextmanager
 def replacing(path) -> Iterator[Path]:
     """A temporary name to write a file under. At the end of the block the file is synced and renamed to `path`.
@@ -210,7 +223,7 @@ def replacing(path) -> Iterator[Path]:
     try:
         yield temporary
         fsync(temporary)
-        os.replace(temporary, path)
+        rename(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -234,7 +247,10 @@ class FolderLock(AbstractContextManager):
         self.file = open(folder / ".lock", "a+", encoding="utf-8")
         try:
             lock_file(self.file.fileno())
-        except OSError:
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                warnings.warn(f"{folder} cannot be locked ({error.strerror}): run nothing else on it", stacklevel=2)
+                return
             self.file.seek(0)
             holder = self.file.read().strip() or "another process"
             self.file.close()

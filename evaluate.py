@@ -34,8 +34,9 @@ class Settings:
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of matrix products
 
     def __post_init__(self):
-        if self.num_samples < 1 or self.max_new_tokens < 1:
-            raise UserError("--num_samples and --max_new_tokens: at least 1 is needed")
+        for name, lowest in (("num_samples", 1), ("max_new_tokens", 1), ("seed", 0)):
+            if getattr(self, name) < lowest:
+                raise UserError(f"--{name}={getattr(self, name)}: at least {lowest} is needed")
 
 
 settings = configure(Settings) if __name__ == "__main__" else None  # before the heavy imports, so --help is quick
@@ -96,10 +97,10 @@ def main(s: Settings) -> None:
 def score(folder: Path, corpus: Corpus, device, dtype: torch.dtype) -> tuple[GPT, np.ndarray]:
     """The model of a checkpoint, and its losses on the held-out chapters (held_out_losses).
 
-    Raises UserError for a model with another vocabulary than the text's.
+    Raises UserError for a model with another vocabulary than the text's, or without some of its ids.
     """
     check_vocabulary(folder, corpus)
-    model = checkpoint.load_pretrained(folder).to(device)
+    model = checkpoint.load_with_tokenizer(folder)[1].to(device)
     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
         return model, held_out_losses(model, corpus.val, device)
 

@@ -84,6 +84,9 @@ def limit_gpu_memory(device: torch.device, gigabytes: float) -> None:
     if gigabytes and device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, gigabytes * 1e9 / total), device)
+    elif gigabytes and device.type == "mps":
+        total = torch.mps.recommended_max_memory()
+        torch.mps.set_per_process_memory_fraction(min(1.0, gigabytes * 1e9 / total))
 
 
 def keep_freed_memory() -> None:

@@ -79,7 +79,8 @@ class Settings:
         not_negative = "stride learning_rate adamw_learning_rate weight_decay decay_epochs grad_clip warmup_iters"
         for names, lowest, limit, what in (
             (f"{positive} log_interval eval_interval eval_windows", 1, math.inf, "at least 1"),
-            (f"{not_negative} min_lr epochs max_iters max_minutes patience gpu_memory seed", 0, math.inf, "0 or more"),
+            (f"{not_negative} min_lr epochs max_iters max_minutes patience gpu_memory", 0, math.inf, "0 or more"),
+            ("seed", 0, 2**63, "a whole number from 0 up to 2**63"),
             ("dropout beta1 beta2 warmup_share", 0, 1, "a number from 0 up to 1"),
         ):
             for name in names.split():
@@ -416,7 +417,7 @@ class Trainer:
             "device": device_name(self.device),
             "dtype": str(self.dtype).removeprefix("torch."),
             "processes": self.world_size,
-            "torch": torch.__version__.partition("+")[0],
+            "torch": str(torch.__version__).partition("+")[0],  # a str itself: torch.load refuses other types
         }
 
     def restore(self, saved: dict) -> None:

@@ -18,7 +18,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from configurator import first_line
+from configurator import UserError, first_line
 from generation.catalog import Catalog
 from generation.completions import (
     ApiError,
@@ -95,7 +95,11 @@ class Api:
         return JSONResponse({"object": "list", "data": self.catalog.list()})
 
     def model(self, request: Request) -> Response:
-        return JSONResponse(self.catalog.describe(*self.catalog.find(request.path_params["model_id"])))
+        model_id, folder = self.catalog.find(request.path_params["model_id"])
+        try:
+            return JSONResponse(self.catalog.describe(model_id, folder))
+        except (UserError, OSError) as error:  # damaged, or pruned by training at this moment
+            raise ApiError(503, str(error), code="model_unavailable") from None
 
     async def completions(self, request: Request) -> Response:
         wanted = parse_completion(await read_json(request), self.max_tokens)

@@ -12,6 +12,7 @@ import checkpoint
 from configurator import UserError
 from dataset import Corpus
 from evaluate import (
+    Settings,
     balanced,
     copied_share,
     held_out_losses,
@@ -145,6 +146,12 @@ def test_read_samples_names_a_file_without_samples(tmp_path, name, content):
 
 
 BASE = ["--model=out/tiny", "--device=cpu", "--max_new_tokens=40", "--num_samples=2", "--seed=1"]
+
+
+@pytest.mark.parametrize("name, lowest", [("num_samples", 1), ("max_new_tokens", 1), ("seed", 0)])
+def test_evaluate_names_a_number_that_is_too_small(name, lowest):
+    with pytest.raises(UserError, match=f"--{name}={lowest - 1}: at least {lowest}"):
+        Settings(**{name: lowest - 1})
 
 
 def test_evaluate_prints_a_table(workplace):

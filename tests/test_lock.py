@@ -1,14 +1,17 @@
 """One process per folder."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 
 import pytest
 from conftest import ENVIRONMENT, ROOT, TINY, script
 
+import dataset
 from configurator import UserError
 from dataset import FolderLock
 
@@ -44,6 +47,34 @@ def test_folder_lock_can_be_taken_again_after_release(tmp_path):
         pass
     with FolderLock(tmp_path):
         pass
+
+
+def test_folder_lock_warns_where_the_file_system_has_no_locks(tmp_path, monkeypatch):
+    def no_locks(handle):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(dataset, "lock_file", no_locks)
+    with pytest.warns(UserWarning, match="cannot be locked"), FolderLock(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("refusals", [2, 100])
+def test_rename_is_tried_again_where_it_is_refused(tmp_path, monkeypatch, refusals):
+    """As on Windows, where a virus scanner reads a new file."""
+    replace, tries, slept = os.replace, [], []
+
+    def refuse(source, target):
+        tries.append(source)
+        if len(tries) <= refusals:
+            raise PermissionError(13, "Access is denied")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    monkeypatch.setattr(time, "sleep", slept.append)
+    (tmp_path / "new").write_text("text")
+    with pytest.raises(PermissionError) if refusals == 100 else nullcontext():
+        dataset.rename(tmp_path / "new", tmp_path / "old")
+    assert (tmp_path / "old").exists() == (refusals == 2) and 0 < sum(slept) < 10
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")

@@ -18,6 +18,11 @@ def test_plot_of_a_run_with_a_chinese_name_draws_no_missing_glyphs(tmp_path, mon
     assert (folder / "loss.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_plot_leaves_out_steps_whose_loss_was_not_finite(tmp_path):
+    plot_losses([{"step": 0, "loss": None}, *METRICS], tmp_path / "loss.png")
+    assert (tmp_path / "loss.png").exists()
+
+
 def test_run_log_resumed_drops_metrics_after_the_first_step(tmp_path):
     log = RunLog(tmp_path)
     for step in (1, 2, 3):

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -236,6 +237,26 @@ def test_resume_on_another_machine_continues_and_says_what_changed(whole, workpl
     assert "done (max_iters): 45 steps" in out
 
 
+def test_resume_of_an_older_run_says_what_newer_settings_change(whole, workplace):
+    run = shutil.copytree(whole, workplace / "out/older")
+    last = checkpoint.checkpoints(run)[-1]
+    saved = checkpoint.load_trainer_state(last)
+    for name in ("members", "logit_scale", "residual_multiplier"):
+        del saved["settings"][name]
+    torch.save(saved, last / "trainer_state.pt")
+    arguments = [*RUN, f"--out_dir={run}", "--resume", "--max_iters=41", "--residual_multiplier=0.5"]
+    out = script("train.py", *arguments, cwd=workplace).stdout
+    assert "now residual_multiplier 1.0 -> 0.5" in out and "logit_scale" not in out
+
+
+def test_machine_is_saved_as_plain_types_for_any_version_of_torch(tmp_path, monkeypatch):
+    """torch.__version__ is not a str itself, and torch.load refuses its type. On macOS it has no "+cpu" to cut off."""
+    monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion("2.13.0"))
+    trainer = SimpleNamespace(device=torch.device("cpu"), dtype=torch.float32, world_size=1)
+    torch.save(train.Trainer.machine(trainer), tmp_path / "trainer_state.pt")
+    assert checkpoint.load_trainer_state(tmp_path)["torch"] == "2.13.0"
+
+
 def test_resume_refuses_another_text(whole, workplace):
     (workplace / "other.txt").write_text(story(20), encoding="utf-8")
     vocab = workplace / "data/novel/vocab.txt"
@@ -365,6 +386,17 @@ def test_init_from_a_folder_fine_tunes_with_a_shorter_block(whole, workplace):
     assert "context 16" in done.stdout
     first = [m["val_loss"] for m in read_metrics(workplace / "out/tuned") if "val_loss" in m][0]
     assert first < 4, "an untrained model starts at 5.9"
+    # The folder's shape is not that of the settings. The same command with --resume continues.
+    shape = ["--n_layer=3", "--n_embd=64", "--max_iters=8", "--resume"]
+    assert "resumed" in script("train.py", *arguments, *shape, cwd=workplace).stdout
+
+
+def test_init_from_refuses_a_model_without_some_ids_of_its_vocabulary(whole, workplace):
+    folder = shutil.copytree(checkpoint.find_checkpoint(whole), workplace / "more-words")
+    with open(folder / "vocab.txt", "a", encoding="utf-8") as file:
+        file.write("龘\n")
+    arguments = [*TINY, "--out_dir=out/mistake", "--max_iters=5", f"--init_from={folder}"]
+    check_mistake(workplace, arguments, "the vocabulary has")
 
 
 # GPT2-Chinese's config/model_config_small.json, smaller
@@ -427,7 +459,8 @@ def check_mistake(workplace, arguments, message) -> None:
         (["--batch_size=0"], "at least 1"),
         (["--batch_size=many"], "INTEGER|auto"),
         (["--cooldown=0.2"], "use --lr_decay=linear"),
-        (["--seed=-1"], "0 or more"),
+        (["--seed=-1"], "from 0 up to"),
+        (["--seed=99999999999999999999"], "from 0 up to"),
         (["--learning_rate=-1"], "0 or more"),
         (["--beta1=1.5"], "from 0 up to 1"),
         (["--max_minutes=-1"], "0 or more"),

@@ -8,6 +8,7 @@ import threading
 import weakref
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from serving import LONG, wait_for
@@ -19,6 +20,7 @@ from generation import worker as worker_module
 from generation.catalog import Catalog
 from generation.completions import ApiError, Delta, parse_candidates, parse_completion
 from generation.jobs import CandidatesJob, CompletionJob, Finished, Waiting
+from generation.server import Api
 from generation.worker import Worker
 
 SETTINGS = serve.Settings(device="cpu", dtype="float32")
@@ -258,7 +260,11 @@ def test_catalog_names_a_checkpoint_after_its_run(runs):
 
 def test_catalog_leaves_out_what_cannot_be_read(runs):
     (checkpoint.checkpoints(runs / "out/old")[0] / "config.json").write_text("{")
-    assert [model["id"] for model in Catalog(Path("out/new"), Path("out")).list()] == ["new"]
+    catalog = Catalog(Path("out/new"), Path("out"))
+    assert [model["id"] for model in catalog.list()] == ["new"]
+    with pytest.raises(ApiError, match="config.json") as caught:
+        Api(None, catalog, max_tokens=1).model(SimpleNamespace(path_params={"model_id": "old"}))
+    assert caught.value.status == 503
 
 
 def test_catalog_describes_a_foreign_folder(bert_folder):

@@ -28,16 +28,16 @@ def init_model(config: GPTConfig, init_from: str, from_text: bool, resume_from: 
     if config.members > 1 and not resume_from:
         raise UserError("--members is for new models: with --init_from a saved ensemble is fine-tuned as one plain GPT")
     source = resume_from or checkpoint.find_checkpoint(init_from)
-    if checkpoint.load_tokenizer(source) != corpus.tokenizer:
+    with suggest_previous(resume_from):
+        tokenizer, model = checkpoint.load_with_tokenizer(source)
+    if tokenizer != corpus.tokenizer:
         raise UserError(
             f"{source} has another vocabulary than {corpus.folder.as_posix()}."
             f" Prepare the text with --vocab={(source / 'vocab.txt').as_posix()}"
         )
-    with suggest_previous(resume_from):
-        weights = checkpoint.load_pretrained(source).state_dict()
-    shape = checkpoint.read_config(source)
+    weights, shape = model.state_dict(), model.config
     if resume_from:
-        for name in SHAPE:
+        for name in SHAPE if init_from == "scratch" else ():  # a folder's shape had replaced that of the settings
             if getattr(config, name) != getattr(shape, name):
                 raise UserError(f"{source} has {name}={getattr(shape, name)}, the settings say {getattr(config, name)}")
     elif config.block_size > shape.block_size:

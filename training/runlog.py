@@ -135,7 +135,7 @@ def plot_losses(metrics: list[dict], path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    train = [(m["step"], m["loss"]) for m in metrics if "loss" in m]
+    train = [(m["step"], m["loss"]) for m in metrics if m.get("loss") is not None]  # None: not finite
     validation = [(m["step"], m["val_loss"], m["bits_per_char"]) for m in metrics if "val_loss" in m]
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
     axes = figure.add_subplot(xlabel="step", ylabel="loss, nats per token")

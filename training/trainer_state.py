@@ -20,6 +20,7 @@ from tokenizer import Tokenizer
 
 FORMAT = 3  # of trainer_state.pt; format 2 has other names for two of TrainerState's fields
 FORMAT_2_NAMES = {"windows": "windows_seen", "since_best": "evals_since_best"}
+NEW_SETTINGS = {"members": 1, "logit_scale": 1.0, "residual_multiplier": 1.0}  # which older checkpoints lack
 
 
 @dataclass
@@ -55,6 +56,7 @@ def load_state(folder: Path) -> tuple[TrainerState, dict]:
             f"{folder} was saved by another version of train.py."
             f" Its weights can start a new run: --init_from={folder.as_posix()}"
         )
+    saved["settings"] = NEW_SETTINGS | saved["settings"]
     return TrainerState(**{field.name: saved[field.name] for field in fields(TrainerState)}), saved
 
 
@@ -82,7 +84,7 @@ def check_resume(saved: dict, settings: dict, corpus: str, folder: Path) -> None
             f"{folder} was trained on another text than is in {settings['data_dir']} now."
             f" Move {settings['out_dir']} away, or start another run: --out_dir=out/NAME"
         )
-    before = {"members": 1} | saved["settings"]  # older checkpoints have no members
+    before = saved["settings"]
     for name in ("optimizer", "block_size", "stride", "seed", "members"):
         if before[name] != settings[name]:
             raise UserError(f"{folder} was trained with {name}={before[name]}, the settings say {settings[name]}")
@@ -141,7 +143,7 @@ def prune(out_dir: Path) -> None:
 def random_state() -> dict[str, torch.Tensor]:
     """The state of torch's random number generators, which dropout uses."""
     state = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():  # in use: a run on the CPU must not start CUDA
         state["cuda"] = torch.cuda.get_rng_state()
     if torch.backends.mps.is_available():
         state["mps"] = torch.mps.get_rng_state()
@@ -151,7 +153,7 @@ def random_state() -> dict[str, torch.Tensor]:
 def set_random_state(state: dict[str, torch.Tensor]) -> None:
     """Restore what random_state returned, for the devices that there are."""
     torch.set_rng_state(state["cpu"])
-    if "cuda" in state and torch.cuda.is_available():
+    if "cuda" in state and torch.cuda.is_initialized():
         torch.cuda.set_rng_state(state["cuda"])
     if "mps" in state and torch.backends.mps.is_available():
         torch.mps.set_rng_state(state["mps"])
