@@ -393,6 +393,7 @@ def test_init_from_a_folder_fine_tunes_with_a_shorter_block(whole, workplace):
 
 def test_init_from_refuses_a_model_without_some_ids_of_its_vocabulary(whole, workplace):
     folder = shutil.copytree(checkpoint.find_checkpoint(whole), workplace / "more-words")
+    (folder / "tokenizer.json").unlink()
     with open(folder / "vocab.txt", "a", encoding="utf-8") as file:
         file.write("龘\n")
     arguments = [*TINY, "--out_dir=out/mistake", "--max_iters=5", f"--init_from={folder}"]
