@@ -23,8 +23,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from configurator import UserError
-from dataset import fsync, rename
+from configurator import UserError, first_line
+from files import fsync, rename
 from model import GPT, GPTConfig
 from tokenizer import Tokenizer
 
@@ -338,8 +338,7 @@ def _torch_load(path: Path) -> dict:
     except pickle.UnpicklingError:
         raise UserError(f"{path} holds objects that could run code; it was not opened") from None
     except Exception as error:  # torch.load raises many types for damaged files
-        reason = str(error).partition("\n")[0] or "cut short"
-        raise UserError(f"{path} is damaged: {reason}") from None
+        raise UserError(f"{path} is damaged: {first_line(error)}") from None
 
 
 def _read_json(path: Path) -> dict:

@@ -27,6 +27,7 @@ import sys
 import textwrap
 import types
 import typing
+import warnings
 from dataclasses import MISSING, fields, replace
 from typing import Literal
 
@@ -42,6 +43,7 @@ class PathStr(str):
 def configure(Settings: type):
     """Parse the script's command line. Prints --help and exits; exits with status 2 on a mistake."""
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # until `run` is called there is nothing to save
+    warnings.formatwarning = lambda message, *_: f"{message}\n"  # without the line of code
     sys.excepthook = _report_missing_package  # the heavy imports follow
     for stream in (sys.stdout, sys.stderr):  # Windows consoles default to a code page without Chinese
         if hasattr(stream, "reconfigure"):

@@ -31,7 +31,7 @@ from pathlib import Path
 import numpy as np
 
 import checkpoint
-from dataset import replacing, write_atomic
+from files import replacing, write_atomic
 from model import GPT
 from tokenizer import SPECIALS, Tokenizer
 

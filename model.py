@@ -172,10 +172,8 @@ class GPT(nn.Module):
         Raises ValueError when n_head does not divide n_embd, or members does not divide n_head.
         """
         super().__init__()
-        for name, divisor in (("n_embd", "n_head"), ("n_head", "members")):
-            if getattr(config, name) % getattr(config, divisor):
-                values = getattr(config, name), getattr(config, divisor)
-                raise ValueError(f"{name}={values[0]} is not a multiple of {divisor}={values[1]}")
+        if config.n_embd % config.n_head or config.n_head % config.members:
+            raise ValueError(f"n_head must divide n_embd, and members n_head: {config}")
         self.config = config
         self.checkpoint_activations = False  # recompute each block in the backward pass: less memory, more time
         self.decoder = None  # a faster way to decode, set by generation/optimize.py; None: this module
@@ -264,7 +262,7 @@ class GPT(nn.Module):
         logits = self.lm_head(x)[..., : self.config.vocab_size]  # (B, T, V), without the padding rows
         if targets is None:
             return logits, None
-        logits_fp32 = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+        logits_fp32 = logits.to(torch.promote_types(logits.dtype, torch.float32))
         loss = F.cross_entropy(logits_fp32.flatten(0, 1), targets.flatten(), ignore_index=IGNORE_INDEX)
         return logits, loss
 

@@ -62,7 +62,7 @@ from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 
-from dataset import write_atomic
+from files import write_atomic
 from text import quality
 from text.bins import build_vocabulary, hold_out, remove_overlap, staging_folder, write_bins
 from text.book import BookFile

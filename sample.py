@@ -74,7 +74,6 @@ settings = configure(Settings) if __name__ == "__main__" else None  # before the
 import secrets
 import sys
 import time
-import warnings
 from pathlib import Path
 
 import checkpoint
@@ -92,7 +91,6 @@ from tokenizer import Tokenizer
 
 def main(s: Settings) -> None:
     """Load the model, generate, save."""
-    warnings.formatwarning = lambda message, *_: f"{message}\n"  # without the line of code
     prompts = read_prompts(s)
     device = pick_device(s.device)
     folder = checkpoint.find_checkpoint(s.model or checkpoint.newest_run(Path("out")))
@@ -117,7 +115,7 @@ def write_samples(
     if file:
         file.append([])  # fails now, not after generating, where the file cannot be written
     params, device = select(SamplingParams, s), model.transformer.wpe.weight.device
-    longest, block_size = max(c.prompt_ids for c in continuations), model.config.block_size
+    longest, block_size = max(c.prompt_tokens for c in continuations), model.config.block_size
     if longest > block_size:
         print(f"the start has {longest:,} tokens, of which the model sees the last {block_size:,}", file=sys.stderr)
     # The compiled step is for a single text. With it, each text is a batch of its own, so it does not depend on others.

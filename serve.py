@@ -50,7 +50,6 @@ import os
 import socket
 import sys
 import threading
-import warnings
 import webbrowser
 from pathlib import Path
 
@@ -68,7 +67,6 @@ from machine import pick_device
 
 def main(s: Settings) -> None:
     """Load the model, listen, serve until Ctrl-C."""
-    warnings.formatwarning = lambda message, *_: f"{message}\n"  # without the line of code
     access = Access(s.host, s.api_key, s.insecure, tuple(s.allow_origin))
     catalog = Catalog(Path(s.model) if s.model else checkpoint.newest_run(Path("out")), Path("out"))
     listener = listen(s.host, s.port)

@@ -110,7 +110,8 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 import checkpoint
-from dataset import Corpus, FolderLock, Windows, validation_windows
+from dataset import Corpus, Windows, validation_windows
+from files import FolderLock
 from generation.batching import generate
 from generation.sampling import SamplingParams
 from machine import (

@@ -36,7 +36,7 @@ class Continuation:
             raise UserError(f"the vocabulary has none of the characters of the prompt {prompt!r}")
         self.tokenizer, self.params, self.prompt = tokenizer, params, prompt
         self.text = prompt.replace("[CLS]", "").replace("[SEP]", "\n")
-        self.prompt_ids, self.prompt_length = len(self.ids), len(self.text)
+        self.prompt_tokens, self.prompt_length = len(self.ids), len(self.text)
         self.new_tokens, self.done = 0, False
         self.pending_ids = []  # bytes that are not a whole character yet
         # The last id of a BERT vocabulary: its words get a space between them.

@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 
 from configurator import UserError, first_line, is_out_of_memory, with_setting
-from dataset import write_atomic
+from files import write_atomic
 from generation.batching import Continuation, generate
 from generation.console import ConsoleStreamer
 from generation.sampling import SamplingParams

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 import dataset
 import prepare
 from configurator import UserError
-from dataset import Corpus, Windows, promote_staged, validation_windows, write_atomic
+from dataset import Corpus, Windows, promote_staged, validation_windows
+from files import write_atomic
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import torch
 from conftest import script, story
 from test_wordpiece import TOKENS as BERT_WORDS
 
-import dataset
 import export
+import files
 from checkpoint import find_checkpoint, load_pretrained, load_tokenizer, save_pretrained
 from configurator import UserError
 from export import Settings, main
@@ -243,7 +243,7 @@ def test_export_that_fails_keeps_the_old_file_and_no_temporary_file(tmp_path, mo
 
     settings = saved(tmp_path)
     (tmp_path / "novel.gguf").write_text("old")
-    monkeypatch.setattr(dataset.os if place == "replace" else gguf.GGUFWriter, place, fail)
+    monkeypatch.setattr(files.os if place == "replace" else gguf.GGUFWriter, place, fail)
     with pytest.raises(raised):
         main(Settings(**settings, overwrite=True))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["novel", "novel.gguf"]

@@ -11,11 +11,11 @@ from contextlib import nullcontext
 import pytest
 from conftest import ENVIRONMENT, ROOT, TINY, script
 
-import dataset
+import files
 from configurator import UserError
-from dataset import FolderLock
+from files import FolderLock
 
-HOLD = "import sys, time; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from dataset import FolderLock\n"
+HOLD = "import sys, time; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from files import FolderLock\n"
 HOLD += "lock = FolderLock(Path(sys.argv[2])); print('locked', flush=True); time.sleep(60)"
 
 
@@ -53,7 +53,7 @@ def test_folder_lock_warns_where_the_file_system_has_no_locks(tmp_path, monkeypa
     def no_locks(handle):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(dataset, "lock_file", no_locks)
+    monkeypatch.setattr(files, "lock_file", no_locks)
     with pytest.warns(UserWarning, match="cannot be locked"), FolderLock(tmp_path):
         pass
 
@@ -73,7 +73,7 @@ def test_rename_is_tried_again_where_it_is_refused(tmp_path, monkeypatch, refusa
     monkeypatch.setattr(time, "sleep", slept.append)
     (tmp_path / "new").write_text("text")
     with pytest.raises(PermissionError) if refusals == 100 else nullcontext():
-        dataset.rename(tmp_path / "new", tmp_path / "old")
+        files.rename(tmp_path / "new", tmp_path / "old")
     assert (tmp_path / "old").exists() == (refusals == 2) and 0 < sum(slept) < 10
 
 

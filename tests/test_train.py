@@ -381,14 +381,13 @@ def test_death_of_one_process_ends_the_others(workplace):
 
 
 def test_init_from_a_folder_fine_tunes_with_a_shorter_block(whole, workplace):
-    arguments = [*TINY, "--out_dir=out/tuned", f"--init_from={whole}", "--block_size=16"]
+    # The shape is that of the folder, not of the settings.
+    arguments = [*TINY, "--out_dir=out/tuned", f"--init_from={whole}", "--block_size=16", "--n_layer=3", "--n_embd=64"]
     done = script("train.py", *arguments, "--max_iters=5", "--eval_interval=5", cwd=workplace)
     assert "context 16" in done.stdout
     first = [m["val_loss"] for m in read_metrics(workplace / "out/tuned") if "val_loss" in m][0]
     assert first < 4, "an untrained model starts at 5.9"
-    # The folder's shape is not that of the settings. The same command with --resume continues.
-    shape = ["--n_layer=3", "--n_embd=64", "--max_iters=8", "--resume"]
-    assert "resumed" in script("train.py", *arguments, *shape, cwd=workplace).stdout
+    assert "resumed" in script("train.py", *arguments, "--max_iters=8", "--resume", cwd=workplace).stdout
 
 
 def test_init_from_refuses_a_model_without_some_ids_of_its_vocabulary(whole, workplace):

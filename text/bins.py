@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset import FORMAT, STAGING, FolderLock, fsync, promote_staged, sha256
+from dataset import FORMAT, STAGING, promote_staged
+from files import FolderLock, fsync, sha256
 from text.book import BookFile
 from text.chapters import PIECE
 from text.copies import COPIED, CopyFinder, body_of, sentence_hashes, without_known_lines

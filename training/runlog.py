@@ -16,7 +16,7 @@ import os
 import sys
 from pathlib import Path
 
-from dataset import write_atomic
+from files import write_atomic
 
 # Of Windows, macOS and Linux.
 CHINESE_FONTS = (

@@ -85,7 +85,7 @@ def check_resume(saved: dict, settings: dict, corpus: str, folder: Path) -> None
             f" Move {settings['out_dir']} away, or start another run: --out_dir=out/NAME"
         )
     before = saved["settings"]
-    for name in ("optimizer", "block_size", "stride", "seed", "members"):
+    for name in "n_layer n_head n_embd block_size members optimizer stride seed".split():
         if before[name] != settings[name]:
             raise UserError(f"{folder} was trained with {name}={before[name]}, the settings say {settings[name]}")
 
