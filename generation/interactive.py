@@ -97,7 +97,10 @@ class InteractiveSession:
         while True:
             try:
                 line = read_pasted("\n> ")
-            except (EOFError, KeyboardInterrupt):
+            except KeyboardInterrupt:  # perhaps meant for the text that has just ended
+                print("\n/quit or Ctrl-D ends the session", file=sys.stderr)
+                continue
+            except EOFError:
                 print()
                 break
             command, rest = self.parse(line)

@@ -88,6 +88,7 @@ class Api:
                 "queue": len(self.worker.waiting),
                 "running": len(self.worker.running),
                 "tokens_per_s": self.worker.tokens_per_s,
+                "max_tokens": self.max_tokens,
             }
         )
 

@@ -119,6 +119,13 @@ def wait_until_written(page) -> None:
     expect(page.locator("#progress")).to_have_text(re.compile("^(done|stopped|the model ends)"))
 
 
+def press_and_wait(page, key: str) -> None:
+    """Press a key that lets the model write, and wait for its end."""
+    page.locator("#progress").evaluate("element => (element.textContent = '')")  # it may say "done" from before
+    page.keyboard.press(key)
+    wait_until_written(page)
+
+
 def type_paragraphs(page, *paragraphs: str) -> None:
     """Type paragraphs, each with its Enter."""
     for paragraph in paragraphs:
@@ -129,8 +136,7 @@ def type_paragraphs(page, *paragraphs: str) -> None:
 def continue_text(page, start: str = START) -> str:
     """Type a text, let the model continue it, and return the whole."""
     page.keyboard.type(start)
-    page.keyboard.press("Control+Enter")
-    wait_until_written(page)
+    press_and_wait(page, "Control+Enter")
     return text_of(page)
 
 
@@ -209,9 +215,7 @@ def test_text_can_be_edited_while_the_model_writes(open_page):
 def test_retry_replaces_the_last_continuation(open_page):
     page = open_page({**SHORT, "seed": 7})
     first = continue_text(page)
-    page.keyboard.press("Alt+r")
-    expect(page.locator("#progress")).to_have_text(re.compile("reading|writing"))
-    wait_until_written(page)
+    press_and_wait(page, "Alt+r")
     second = text_of(page)
     assert second.startswith(START) and second != first
     undo(page)
@@ -223,9 +227,34 @@ def test_retry_after_a_reload_replaces_the_model_text_at_the_cursor(open_page):
     continue_text(page)
     page.reload()
     expect(page.locator("#text")).to_be_focused()
-    page.keyboard.press("Alt+r")
-    wait_until_written(page)
+    press_and_wait(page, "Alt+r")
     assert [who for who, _ in inks_of(page)][0] == "typed" and len(text_of(page)) < 2 * SHORT["length"] + len(START)
+
+
+@pytest.mark.parametrize("reload", [False, True])
+def test_retry_replaces_neither_typed_text_nor_earlier_continuations(open_page, reload):
+    page = open_page({**SHORT, "seed": 7})
+    first = continue_text(page)
+    second = continue_text(page, "")
+    assert second.startswith(first) and second != first
+    if reload:
+        page.reload()
+        expect(page.locator("#text")).to_be_focused()
+    else:
+        page.keyboard.type("阿青不语。")
+    press_and_wait(page, "Alt+r")
+    assert text_of(page).startswith(first) and text_of(page).endswith("" if reload else "阿青不语。")
+
+
+def test_undo_takes_back_a_long_deletion_at_once(open_page):
+    page = open_page()
+    paste(page, "山" * 450)
+    for key in ["Backspace"] * 420 + ["Home"] + ["Delete"] * 5:
+        page.keyboard.press(key)
+    assert text_of(page) == "山" * 25
+    undo(page)
+    undo(page)
+    assert text_of(page) == "山" * 450
 
 
 def test_undo_and_redo_take_back_typing_and_continuing(open_page):
@@ -546,6 +575,35 @@ def test_several_manuscripts_are_kept_by_name(open_page):
     expect(page.locator("#text")).to_have_text("渡口")
 
 
+def test_a_deleted_manuscript_with_open_choices_does_not_come_back(open_page):
+    page = open_page()
+    page.keyboard.type(START)
+    page.click("#compare")
+    wait_until_written(page)
+    page.click("#open-manuscripts")
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name=re.compile("^Delete: ")).click()
+    expect(page.locator("#text")).to_have_text("")
+    page.wait_for_timeout(700)  # longer than a save waits
+    page.reload()
+    expect(page.locator("#text")).to_be_focused()
+    assert text_of(page) == ""
+
+
+def test_a_manuscript_that_cannot_be_saved_is_not_left_without_a_question(open_page):
+    page = open_page()
+    page.evaluate("() => { IDBObjectStore.prototype.put = () => { throw new DOMException('full') } }")
+    page.keyboard.type("山门")
+    expect(page.locator("#banner")).to_contain_text("cannot save")
+    page.on("dialog", lambda dialog: dialog.dismiss())
+    page.click("#open-manuscripts")
+    with page.expect_event("dialog") as asked:
+        page.get_by_role("button", name="New").click()
+    assert asked.value.message == "This manuscript cannot be saved. Leave it and lose it?"
+    page.wait_for_timeout(200)
+    assert text_of(page) == "山门"
+
+
 def test_a_second_tab_reads_only_and_can_take_over(open_context, server):
     context = open_context()
     first = visit(context, server.url)
@@ -591,6 +649,19 @@ def test_a_text_file_is_loaded(open_page, encoding):
     expect(page.locator("#name")).to_have_value("渡口记")
     assert text_of(page) == "第一回 山门\n却说阿青。\n便走。\n\n第二回 渡口\n且说老道。"
     expect(page.locator("#text .heading")).to_have_count(2)
+
+
+def test_a_downloaded_markdown_file_is_loaded_as_it_was(open_page):
+    page = open_page()
+    page.locator("#file").set_input_files(
+        {
+            "name": "记.md",
+            "mimeType": "",
+            "buffer": "\n\n".join(["# 记", "## 第一回 山门", "却说。", "\\- 便走。", "## 后记", "完。"]).encode(),
+        }
+    )
+    expect(page.locator("#name")).to_have_value("记")
+    assert text_of(page) == "第一回 山门\n却说。\n- 便走。\n\n后记\n完。"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ const SAVE_EVERY = 300; // milliseconds, at least
 const MOST_HISTORY = 200; // continuations that are kept
 
 export class Desk {
-  /** on: {opened, closing, readOnly, renamed, saved, failed, copied, remembered, copyName}: what the page does at these events. */
+  /** on: {opened, closing, readOnly, renamed, saved, failed, loses, copied, remembered, copyName}: what the page does at these events. */
   constructor(on) {
     Object.assign(this, { on, record: null, manuscript: new Manuscript(), readOnly: false, changes: 0, saved: 0 });
     this.listener = () => this.touch();
@@ -18,6 +18,7 @@ export class Desk {
       released: id => id === this.waitingFor?.id && this.waitingFor.resolve(),
       saved: id => id === this.record?.id && this.readOnly && this.#reload(),
     });
+    addEventListener("beforeunload", event => this.#unsaved && this.broken && event.preventDefault());
     addEventListener("pagehide", () => this.#leave());
     addEventListener("pageshow", event => event.persisted && location.reload()); // another tab may have written since
     document.addEventListener("visibilitychange", () => document.hidden && this.save());
@@ -28,6 +29,7 @@ export class Desk {
     try {
       this.store = await Store.open();
     } catch (error) {
+      this.broken = true;
       this.on.failed(error);
     }
     const records = await this.list();
@@ -37,8 +39,12 @@ export class Desk {
 
   async list() {
     if (!this.store) return [];
-    await this.store.saveKept(this.on.copyName);
+    await this.store.saveKept(this.on.copyName).catch(error => this.on.failed(error));
     return this.store.list();
+  }
+
+  get #unsaved() {
+    return !this.readOnly && this.changes !== this.saved;
   }
 
   #isMine(id) {
@@ -51,17 +57,22 @@ export class Desk {
 
   /** A new manuscript with a text. */
   async create(fields = {}) {
-    this.on.closing();
-    await this.save();
+    if (!(await this.#close())) return;
     this.#show(this.#blank(fields), true);
     if (fields.text) this.touch();
   }
 
   async open(id) {
-    this.on.closing();
-    await this.save();
+    if (!(await this.#close())) return;
     const record = await this.store.get(id);
     if (record) this.#show(record);
+  }
+
+  /** Save before another manuscript is shown. False: it cannot be saved, and the person does not want to lose it. */
+  async #close() {
+    this.on.closing();
+    await this.save();
+    return !this.#unsaved || this.on.loses();
   }
 
   #show(record, isNew = false) {
@@ -108,9 +119,13 @@ export class Desk {
   }
 
   async remove(id) {
+    const isShown = id === this.record.id;
+    if (isShown) {
+      this.on.closing(); // it may have something to save, which would bring the manuscript back
+      await this.save();
+    }
     await this.store.remove(id);
-    if (id !== this.record.id) return;
-    this.on.closing();
+    if (!isShown) return;
     this.changes = this.saved;
     const [next] = await this.list();
     this.#show(next ?? this.#blank(), !next);
@@ -162,13 +177,13 @@ export class Desk {
   }
 
   #leave() {
-    if (this.store && !this.readOnly && this.changes !== this.saved) this.store.keep(this.#whole());
+    if (this.store && this.#unsaved) this.store.keep(this.#whole());
   }
 
   /** Save what has changed. One save runs at a time; it is followed by another if there was a change meanwhile. */
   async save() {
     if (this.saving) await this.saving;
-    if (!this.store || this.readOnly || this.changes === this.saved) return;
+    if (!this.store || !this.#unsaved) return;
     this.saving ??= this.#saveOnce().finally(() => (this.saving = null));
     await this.saving;
   }
@@ -179,10 +194,12 @@ export class Desk {
     try {
       record.revision = await this.store.save(this.#whole());
       if (record === this.record) this.saved = changes;
+      this.broken = false;
       this.tabs.tell("saved", record.id);
       this.on.saved();
     } catch (error) {
-      if (!(error instanceof Conflict)) return this.on.failed(error);
+      this.broken = !(error instanceof Conflict);
+      if (this.broken) return this.on.failed(error);
       if (record === this.record) await this.#saveAsCopy();
     }
   }

@@ -23,7 +23,7 @@ export class Editor {
     listen("paste", this.#onPaste);
     listen("copy", this.#onCopy);
     listen("cut", this.#onCopy);
-    listen("drop", this.#onDrop);
+    root.closest("main").addEventListener("drop", event => this.#onDrop(event)); // also beside the text
     listen("dragstart", event => event.preventDefault());
     listen("compositionstart", this.#onCompose);
     listen("compositionend", this.#onComposed);
@@ -100,7 +100,8 @@ export class Editor {
   /** Put a text in the place of another, as if it were typed. kind: what belongs to one step of undo. */
   type(from, to, text, kind) {
     const now = performance.now(), { typing } = this;
-    const goesOn = kind === typing.kind && now - typing.time < PAUSE && typing.at === (kind === "delete" ? to : from);
+    const near = typing.at === from || (kind === "delete" && typing.at === to);
+    const goesOn = kind === typing.kind && now - typing.time < PAUSE && near;
     const group = goesOn ? typing.group : `${kind} ${Date.now()} ${now}`;
     this.manuscript.replace(from, to, piece(text), group);
     const at = from + text.length;

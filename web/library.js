@@ -2,7 +2,7 @@
 
 import { $, download, make } from "./dom.js";
 import { MODEL, piece } from "./manuscript.js";
-import { countCharacters, decode, fileName, fromFile, toMarkdown } from "./prose.js";
+import { countCharacters, decode, fileName, fromFile, fromMarkdown, toMarkdown } from "./prose.js";
 import { number, t } from "./strings.js";
 
 const MOST_BYTES = 30e6; // of a file
@@ -66,7 +66,8 @@ export async function loadFile({ desk, status }, file) {
   if (bytes.length > MOST_BYTES || (bytes.includes(0) && bytes[0] < 0xfe)) {
     return status.banner("error", t("notText", { name: file.name }));
   }
-  const name = file.name.replace(/\.(txt|md)$/i, ""), loaded = piece(fromFile(decode(bytes)));
+  const name = file.name.replace(/\.(txt|md)$/i, ""), text = decode(bytes);
+  const loaded = piece(/\.md$/i.test(file.name) ? fromMarkdown(text) : fromFile(text));
   await desk.create({ ...loaded, name });
   status.banner("notice", t("loaded", { name, n: number(countCharacters(loaded.text)) }));
 }

@@ -10,7 +10,7 @@ import { Editor } from "./editor.js";
 import { askForKey, showHelp } from "./dialogs.js";
 import { historyElements, loadFile, manuscriptElements, nameOf } from "./library.js";
 import { Models } from "./models.js";
-import { countCharacters } from "./prose.js";
+import { countCharacters, withoutIndents } from "./prose.js";
 import { settingsElements } from "./settings-drawer.js";
 import { Settings } from "./settings.js";
 import { Status } from "./status.js";
@@ -40,6 +40,7 @@ page.desk = new Desk({
   opened, closing, readOnly, renamed: showName, saved: () => showSaved(true),
   copyName: name => t("copyOf", { name: name || t("untitled") }),
   failed: error => page.status.banner("error", t("storageFailed", { message: `${error.message ?? error} ` })),
+  loses: () => confirm(t("loses")),
   copied: () => page.status.banner("warning", t("copied")), remembered: () => drawer.refresh("history"),
 });
 const { api, editor, models, status, writer, why, colours, drawer, desk } = page;
@@ -158,7 +159,7 @@ function clicked(place, event) {
 function dropped(data, place) {
   const file = data.files[0];
   if (file) loadFile(page, file);
-  else if (!desk.readOnly) editor.type(place, place, data.getData("text/plain"), "drop");
+  else if (!desk.readOnly) editor.type(place, place, withoutIndents(data.getData("text/plain")), "drop");
 }
 
 function escape() {

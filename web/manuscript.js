@@ -46,6 +46,11 @@ export class Manuscript {
     const last = this.done.at(-1);
     if (group && last?.group === group && !change.removed.text && from === last.at + last.inserted.text.length) {
       last.inserted = join(last.inserted, inserted);
+    } else if (group && last?.group === group && !inserted.text && !last.inserted.text && to === last.at) {
+      last.at = from; // Backspace
+      last.removed = join(change.removed, last.removed);
+    } else if (group && last?.group === group && !inserted.text && !last.inserted.text && from === last.at) {
+      last.removed = join(last.removed, change.removed); // Delete
     } else {
       this.done.push(change);
       if (this.done.length > MOST_CHANGES) this.done.shift();

@@ -63,6 +63,15 @@ export function fromFile(text) {
   return result.join("\n");
 }
 
+/** A Markdown file's text as a manuscript, where "## " marks chapters as in toMarkdown. */
+export function fromMarkdown(text) {
+  if (!/^## /m.test(text)) return fromFile(text);
+  const lines = withoutIndents(text).split("\n").filter(line => line);
+  if (lines[0].startsWith("# ")) lines.shift();
+  const plain = line => line.replace(/^\\(?=[#>*+-]|\d+\.)/, "");
+  return lines.map(line => (line.startsWith("## ") ? `\n${line.slice(3)}` : plain(line))).join("\n").trimStart();
+}
+
 /** The text of a file's bytes: UTF-8 or UTF-16 by its mark, else UTF-8 if it is that, else GB18030. */
 export function decode(bytes) {
   const [a, b] = bytes;

@@ -142,8 +142,9 @@ export class Status {
     clearTimeout(this.timer);
     if (!document.hidden) {
       try {
-        const { queue } = await this.page.api.health();
+        const { queue, max_tokens } = await this.page.api.health();
         this.others = queue;
+        this.maxTokens = max_tokens; // that a request may ask for
         this.#setDown(false);
         this.showModel();
       } catch {

@@ -40,10 +40,11 @@ export class Store {
 
   /** Keep a record while the page is left: then the database has no time left, but this storage takes it at once. */
   keep(record) {
+    const key = `kept ${record.id} ${record.writer}`;
     try {
-      localStorage.setItem(`kept ${record.id}`, JSON.stringify(record));
+      localStorage.setItem(key, JSON.stringify(record));
     } catch {
-      localStorage.setItem(`kept ${record.id}`, JSON.stringify({ ...record, done: [], undone: [] }));
+      localStorage.setItem(key, JSON.stringify({ ...record, done: [], undone: [] }));
     }
   }
 

@@ -60,7 +60,7 @@ const en = {
   reset: "Reset settings",
 
   new: "New", load: "Load .txt", saveText: "Download .txt", saveMarkdown: "Download .md", remove: "Delete",
-  removeSure: "Delete “{name}”? This cannot be undone.", loaded: "Loaded {name}: {n} characters.",
+  removeSure: "Delete “{name}”? This cannot be undone.", loses: "This manuscript cannot be saved. Leave it and lose it?", loaded: "Loaded {name}: {n} characters.",
   notText: "{name} is not a text file.",
   kept: "Manuscripts are kept in this browser only. Download those that matter.",
   historyText: "All that the model has written here. Insert puts a text in at the cursor.", insert: "Insert",
@@ -125,7 +125,7 @@ const zh = {
   clickShows: "点一个字，显示那里还可能写什么", fontSize: "字号", reset: "恢复默认设置",
 
   new: "新建", load: "导入 .txt", saveText: "下载 .txt", saveMarkdown: "下载 .md", remove: "删除",
-  removeSure: "删除“{name}”？删除后无法恢复。", loaded: "已导入《{name}》，{n} 字。",
+  removeSure: "删除“{name}”？删除后无法恢复。", loses: "这份稿子无法保存，离开就会丢失。确定吗？", loaded: "已导入《{name}》，{n} 字。",
   notText: "{name} 不是文本文件。",
   kept: "文稿只保存在这个浏览器里，重要的请下载备份。",
   historyText: "模型在这份文稿里写过的全部文字。“插入”放到光标处。", insert: "插入", used: "已采用",

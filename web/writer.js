@@ -130,17 +130,31 @@ export class Writer {
 
   /** Write the last continuation again: the text by the model that ends at the cursor, after a reload. */
   retry() {
-    const { desk, editor } = this.page;
+    const { desk } = this.page;
     if (desk.readOnly) return;
     this.stop();
     this.dismiss();
-    const known = this.last?.manuscript === desk.manuscript;
-    const end = known ? this.last.end.at : editor.cursor;
-    const start = known ? this.last.start.at : startOfInk(desk.manuscript, end);
-    const group = newGroup();
+    const [start, end] = this.#lastContinuation(), group = newGroup();
+    const compared = this.last?.manuscript === desk.manuscript && this.last.compared;
     this.seeds++;
     desk.manuscript.replace(start, end, EMPTY, group);
-    return known && this.last.compared ? this.compare(start, group) : this.continue(start, group);
+    return compared ? this.compare(start, group) : this.continue(start, group);
+  }
+
+  /** [from, to]: where the last continuation stands, without what was typed directly before and after it. */
+  #lastContinuation() {
+    const { desk, editor } = this.page, { text, ink } = desk.manuscript;
+    let from, to;
+    if (this.last?.manuscript === desk.manuscript) {
+      [from, to] = [this.last.start.at, this.last.end.at];
+    } else {
+      to = editor.cursor;
+      const newest = desk.record.history.find(({ used }) => used)?.text;
+      from = newest && text.slice(0, to).endsWith(newest) ? to - newest.length : startOfInk(desk.manuscript, to);
+    }
+    while (from < to && ink[to - 1] !== MODEL) to--;
+    while (from < to && ink[from] !== MODEL) from++;
+    return [from, to];
   }
 
   /** An input method has finished: what the model wrote meanwhile goes into the text. */
@@ -200,6 +214,7 @@ export class Writer {
   /** The events of a request. Waits where the queue is full. */
   async *#events(run, body) {
     const { api, status } = this.page, { signal } = run.controller;
+    body.max_tokens = Math.min(body.max_tokens, status.maxTokens ?? Infinity);
     for (;;) {
       try {
         for await (const event of api.complete(body, signal)) {
