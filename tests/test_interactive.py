@@ -29,7 +29,13 @@ def session(workplace, tmp_path, monkeypatch):
 
     def run(*lines, save="s.txt", start="却说老道", **settings):
         typed = iter([*lines, "/quit"])
-        monkeypatch.setattr("builtins.input", lambda prompt="": next(typed))
+
+        def read(prompt=""):
+            if (line := next(typed)) is KeyboardInterrupt:
+                raise KeyboardInterrupt
+            return line
+
+        monkeypatch.setattr("builtins.input", read)
         settings = {"max_new_tokens": 30, "seed": 3, "temperature": WHOLE, "device": "cpu", **settings}
         model = str(workplace / "out/tiny")
         sample.main(sample.Settings(model=model, interactive=True, start=[start], save=save, **settings))
@@ -46,6 +52,11 @@ def test_session_generates_and_adds_typed_text(workplace):
 def test_session_undo_removes_the_last_segments(session):
     text = session("", "却说白狐", "/undo", "/undo")
     assert text.startswith("却说老道") and "白狐" not in text and len(text) > 30
+
+
+def test_session_goes_on_after_ctrl_c_at_the_prompt(session, capsys):
+    assert "却说白狐" in session(KeyboardInterrupt, "却说白狐")
+    assert "/quit or Ctrl-D ends the session" in capsys.readouterr().err
 
 
 def test_session_retry_keeps_what_was_typed(session):
