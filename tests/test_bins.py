@@ -61,6 +61,13 @@ def test_hold_out_cuts_the_end_of_a_long_chapter(empty, chapters):
     assert [empty.chapters[i].begins for i in chosen] == [False]
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_hold_out_is_not_a_title_page(empty, seed):
+    finder = fill(empty, "书名\n作者\n第一章 山门\n" + prose(1, 400))
+    chosen = hold_out(empty, finder, 0.05, seed)
+    assert 0.03 < sum(empty.lengths[i] for i in chosen) / empty.characters < 0.07
+
+
 def test_hold_out_holds_out_whole_chapters_where_they_are_short(empty):
     chosen = held_out(empty, "".join(f"第{n}章 山门\n{prose(n)}" for n in range(1, 7)))
     assert len(chosen) == 1 and all(chapter.begins for chapter in empty.chapters)

@@ -355,6 +355,17 @@ def test_plan_finds_the_chapters_after_a_table_of_contents():
     assert chapters_of("\n".join(["书名", CONTENTS, *chapters])) == ["书名", CONTENTS, *chapters]
 
 
+def test_find_headings_does_not_count_a_table_of_contents_before_an_introduction():
+    headings = [f"第{n}章 {name}" for n, name in zip(range(1, 10), "甲乙丙丁戊己庚辛壬")]
+    found = find("\n".join(headings) + "\n作者是谁，无人知道。\n" + book(*headings))[0]
+    assert [count.form for count in found.counts] == ["第N章"] and len(found.counts[0].lines) == 9
+
+
+def test_notes_of_the_author_under_each_chapter_are_text():
+    text = "".join(f"第{n}章 山门\n{prose(n)}作者的话\n今天三更。\n" for n in range(1, 9))
+    assert titles(text) == [f"第{n}章 山门" for n in range(1, 9)]
+
+
 def test_find_headings_does_not_count_a_table_of_contents():
     chapters = [f"第{i}章 题目\n{prose(i)}" for i in range(1, 41)]
     count = find(CONTENTS + "\n" + "".join(chapters))[0].counts[0]

@@ -52,6 +52,10 @@ def test_drop_lines_removes_the_lines_that_match(switch):
     assert dropped.strip("\n") == clean(DIRTY.replace("看书就上某网", ""), clean=switch).strip("\n")
 
 
+def test_drop_lines_takes_no_notice_of_indents():
+    assert clean("\u3000\u300012\t\n甲12\n", drop_lines="^[0-9]+$") == "甲12\n"
+
+
 def test_drop_lines_removes_lines_before_they_are_joined():
     line = "他走过了长长的街道听见有人在身后叫着他的名字于是停了下来望着那条空空"
     text = f"{line}\n" * 12 + "最新章节www.x.com\n的街道。\n" + f"{line}\n" * 12

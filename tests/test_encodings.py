@@ -208,9 +208,17 @@ def test_decoder_refuses_zero_bytes_at_the_end_of_a_chunk():
 
 @pytest.mark.parametrize("encodings", [("utf-8", "gb18030"), ("gb18030", "utf-8")])
 def test_decoder_says_where_another_encoding_begins(encodings):
-    first, second = (TEXTS["book"].encode(encoding) for encoding in encodings)
-    with pytest.raises(NotText, match=f"not {encodings[0]}.*From there on it is {encodings[1]}: split"):
+    first, second = ((TEXTS["book"] + "\n").encode(encoding) for encoding in encodings)
+    with pytest.raises(
+        NotText, match=f"byte {len(first):,} is not {encodings[0]}.*there on it is {encodings[1]}: split"
+    ):
         decode(first + second, encodings[0], size=10**6)
+
+
+def test_decoder_says_where_another_encoding_begins_after_a_mark():
+    first, second = b"\xef\xbb\xbf" + TEXTS["book"].encode(), TEXTS["book"].encode("gb18030")
+    with pytest.raises(NotText, match=f"byte {len(first):,} is not .*From there on it is gb18030: split"):
+        decode(first + second, "utf-8-sig", size=10**6)
 
 
 def test_decoder_names_the_encoding_of_a_file_that_has_another_from_its_beginning():

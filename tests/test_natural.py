@@ -16,6 +16,7 @@ from text.natural import natural_key
         ["vol2/b.txt", "vol10/a.txt"],
         ["书（上）.txt", "书（中）.txt", "书（下）.txt"],
         ["上卷", "中卷", "下卷"],
+        ["小说上.txt", "小说中.txt", "小说下.txt"],
         ["楔子.txt", "第1章.txt", "第2章.txt", "尾声.txt"],
         ["序章", "第一章", "番外一", "番外二"],
         ["1.txt", "1-2.txt", "2.txt", "10.txt"],

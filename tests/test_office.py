@@ -52,20 +52,23 @@ def test_docx_reads_what_is_shown(tmp_path, runs, text):
 
 
 def test_docx_notes_what_is_not_read(tmp_path):
-    body = paragraph("第一章\t1", "TOC1") + "<w:p><w:r><w:t>甲</w:t><w:footnoteReference/><w:drawing/></w:r></w:p>"
+    body = (
+        paragraph("第一章\t1", "TOC1") + "<w:p><w:r><w:t>甲</w:t><w:footnoteReference/><w:drawing/><w:sym/></w:r></w:p>"
+    )
     text, _, notes = read(tmp_path, "a.docx", docx(body, STYLES))
     assert text == "甲\n"
-    assert notes == ["not read: 1 contents line, 1 footnote, 1 picture"]
+    assert notes == ["not read: 1 contents line, 1 footnote, 1 picture, 1 symbol"]
 
 
 def test_odt_gives_paragraphs_and_headings(tmp_path):
     body = (
         '<text:h text:outline-level="1">第一章<text:s/>风起</text:h>'
         "<text:p>甲<text:line-break/>乙<text:span>丙</text:span>"
-        "<text:note><text:p>注</text:p></text:note>\n  丁</text:p>"
+        "<text:note><text:p>注</text:p></text:note>\n  丁"
+        "<draw:frame><draw:image/><svg:title>图</svg:title><svg:desc>一只猫</svg:desc></draw:frame></text:p>"
     )
     text, titles, notes = read(tmp_path, "a.odt", odt(body))
-    assert (text, titles, notes) == ("第一章 风起\n甲\n乙丙 丁\n", {"第一章 风起"}, ["not read: 1 footnote"])
+    assert (text, titles, notes) == ("第一章 风起\n甲\n乙丙 丁\n", {"第一章 风起"}, ["not read: 1 footnote, 1 picture"])
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "gb18030"])
@@ -77,6 +80,17 @@ def test_fb2_gives_its_bodies(tmp_path, encoding):
     )
     text, titles, _ = read(tmp_path, "a.fb2", source.encode(encoding))
     assert (text, titles) == ("第一章 风起\n甲说了些话。\n乙\n丙\n", {"第一章 风起"})
+
+
+def test_fb2_leaves_out_footnotes(tmp_path):
+    source = (
+        "<FictionBook><body><section><title><p>第一章</p></title><p>甲<a type='note' href='#n1'>[1]</a>说。</p>"
+        "</section></body><body name='notes'><section id='n1'><title><p>1</p></title><p>注</p></section></body>"
+        "</FictionBook>"
+    )
+    text, titles, notes = read(tmp_path, "a.fb2", source.encode())
+    assert (text, titles) == ("第一章\n甲说。\n", {"第一章"})
+    assert notes == ["left out: 1 part with footnotes"]
 
 
 BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa">]><x>&a;</x>'

@@ -67,6 +67,10 @@ def hold_out(book: BookFile, finder: CopyFinder, fraction: float, seed: int) -> 
     if len(book.chapters) == 1:
         return [1] if book.cut_end(0, wanted) else []
     chosen = split_validation(book.lengths, fraction, seed)
+    if sum(book.lengths[i] for i in chosen) < wanted / 2:  # a title page, and then chapters that are too long
+        longest = max(range(len(book.chapters)), key=book.lengths.__getitem__)
+        if book.cut_end(longest, wanted):
+            return [longest + 1]
     longest = book.lengths[chosen[0]]
     if len(chosen) == 1 and longest > max(PIECE, 2 * wanted) and book.cut_end(chosen[0], wanted):
         return [chosen[0] + 1]

@@ -113,10 +113,11 @@ def find_headings(lines: list[Line], size: int) -> Headings:
     counts = [count for form, own in forms.items() if (count := count_up(form, own, size)).lines]
     chosen = choose(counts, size)
     kept = {line.start for count in chosen for line in count.lines}
+    often = Counter(line.text for line in lines if line.text.startswith("作者"))  # 作者的话 under each chapter
     kept |= {
         line.start
         for i, line in enumerate(lines)
-        if line.is_marked or (line.certain and (line.value is None or i in contents))
+        if line.is_marked or (line.certain and (i in contents or (line.value is None and often[line.text] <= 5)))
     }
     return Headings(only(lines, kept), chosen)
 
@@ -124,12 +125,14 @@ def find_headings(lines: list[Line], size: int) -> Headings:
 def table_of_contents(lines: list[Line]) -> set[int]:
     """Which lines, by their number, are in a table of contents: headings in a row with no text between them."""
     contents, run = set(), []
+    last = {line.text: i for i, line in enumerate(lines)}
     for i, line in enumerate([*lines, None]):
         if line and line.certain and run and not line.has_text_before:
             run.append(i)
             continue
         if len(run) > MIN_CONTENTS:
-            contents.update(run[:-1])  # the last one has text under it
+            # The last one has text under it. Where it comes again, that is an introduction.
+            contents.update(run if last[lines[run[-1]].text] > run[-1] else run[:-1])
         run = [i] if line and line.certain else []
     return contents
 

@@ -99,7 +99,9 @@ class Cleaner:
         if not self.drop:
             return lines
         *kept, part = lines.split("\n")
-        kept = self._counted("dropped lines", kept, [line for line in kept if not self.drop.search(line)])
+        search = self.drop.search  # ^本章完$ is meant for an indented line, too
+        others = [line for line in kept if not (search(line) or search(line.strip(BLANKS)))]
+        kept = self._counted("dropped lines", kept, others)
         return "\n".join([*kept, part])
 
     def clean_lines(self, lines: str) -> str:

@@ -189,11 +189,25 @@ def is_binary(data: bytes, encoding: str) -> bool:
 
 def other_encoding(data: bytes, encoding: str) -> str:
     """Another Chinese encoding in which the bytes are much likelier text; "" for none. Files are put together so."""
+    encoding = encoding.removesuffix("-sig")
     if len(data) < 1000 or encoding not in CHINESE:
         return ""
     scores = {name: likelihood(data, name) for name in CHINESE[:3]}
     best = max(scores, key=scores.get)
     return best if scores[best] > scores.get(encoding, -1e9) + len(data) / 4 else ""
+
+
+def start_of_utf8(data: bytes, place: int) -> int:
+    """The first of the lines before a place that are UTF-8: some bytes of it are characters of GBK, too."""
+    start, end = data.rfind(b"\n", 0, place) + 1, data.find(b"\n", place)
+    if not is_utf8(data[start : end if end > 0 else None]):
+        return place
+    while start:
+        before = data.rfind(b"\n", 0, start - 1) + 1
+        if data[before:start].isascii() or not is_utf8(data[before:start]):
+            break
+        start = before
+    return start
 
 
 # -- decoding ---------------------------------------------------------------------------------------------------------
@@ -220,7 +234,7 @@ class Decoder:
         if not self.offset and self.encoding in ("gb18030", "cp950") and chunk.startswith(codecs.BOM_UTF8):
             chunk, self.offset = chunk[3:], 3  # some programs put it before any text
         codecs.register_error("repair", self.repair)  # the name stands for the decoder at work
-        self.held = len(self.decoder.getstate()[0])  # the first bytes of a character that ends in this chunk
+        self.end = self.offset + len(chunk)
         self.final = final
         text = self.decoder.decode(chunk, final)
         if "\0" in text or (self.ended and text):
@@ -257,10 +271,14 @@ class Decoder:
         if self.errors == "replace":
             self.replaced += error.end - start
             return "\ufffd", error.end
+        before = self.end - len(data)  # bytes before the data: it ends with the chunk
+        other = other_encoding(data[start : start + SCORED], self.encoding)
+        if other == "utf-8":
+            start = start_of_utf8(data, start)
         line = self.lines + data[:start].decode(error.encoding, "replace").count("\n") + 1
-        place = f"byte {self.offset - self.held + start:,} is not {error.encoding} (line {line:,})"
-        if other := other_encoding(data[start : start + SCORED], self.encoding):
-            if self.offset == self.held and data[:start].isascii():
+        place = f"byte {before + start:,} is not {error.encoding} (line {line:,})"
+        if other:
+            if before <= len(codecs.BOM_UTF8) and data[:start].isascii():
                 raise NotText(f"{place}. The file is {other}: --encoding={other}, or no --encoding, reads it")
             raise NotText(f"{place}. From there on it is {other}: split the file there, and give both parts")
         raise NotText(

@@ -29,6 +29,7 @@ class Page:
     titles: set[str] = field(default_factory=set)  # the lines that are headings
     anchors: dict[str, int] = field(default_factory=dict)  # the id of an element -> the number of its line
     pictures: int = 0
+    notes: int = 0  # parts with footnotes that were left out
     pictures_in_text: int = 0  # of these, in the middle of a line
     links: int = 0
     linked: int = 0  # characters in links

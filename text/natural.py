@@ -11,7 +11,7 @@ UNITS = {"十": 10, "拾": 10, "百": 100, "佰": 100, "千": 1000, "仟": 1000,
 TENS = {"廿": 20, "卅": 30, "卌": 40}
 PARTS = {"上": 1, "中": 2, "下": 3}
 NUMBER = re.compile(
-    rf"([0-9]+|[{''.join(DIGITS)}{''.join(UNITS)}{''.join(TENS)}]+|(?<=[(\[【])[上中下](?=[)\]】])|[上中下](?=[卷册冊部篇集]))"
+    rf"([0-9]+|[{''.join(DIGITS)}{''.join(UNITS)}{''.join(TENS)}]+|(?<=[(\[【])[上中下](?=[)\]】])|[上中下](?=[卷册冊部篇集]|$))"
 )
 FIRST = re.compile(r"[\W_]*(?:内容简介|簡介|简介|自?序|楔子|前言|引[子言]|prologue|preface|foreword)", re.IGNORECASE)
 LAST = re.compile(

@@ -34,13 +34,16 @@ DOCX = Format(
         "drawing": "picture",
         "pict": "picture",
         "numPr": "automatic number",
+        "sym": "symbol",
     },
 )
 ODT = Format(
     texts=frozenset(),
     paragraphs=frozenset(("p", "h")),
     marks={"tab": "\t", "line-break": "\n", "s": " "},
-    skipped=frozenset(("annotation", "tracked-changes", "ruby-text", "note", "table-of-content", "automatic-styles")),
+    skipped=frozenset(
+        ("annotation", "tracked-changes", "ruby-text", "note", "table-of-content", "automatic-styles", "desc", "title")
+    ),
     notes={"note": "footnote", "image": "picture", "table-of-content": "table of contents"},
 )
 
@@ -179,7 +182,14 @@ def read_xml(chunks: Iterable[bytes], reader: Reader, notes: list[str]) -> Itera
         notes.append(f"not read: {counts}")
 
 
+FB2_NOTES = r"<body\b[^>]*\bname\s*=\s*[\"'](?:notes|comments|footnotes)[\"'].*?</body\s*>"
+
+
 def read_fb2(source: str) -> Page:
     """The bodies of a FictionBook, whose titles are headings."""
     source = re.sub(r"<(description|binary|stylesheet)\b.*?</\1\s*>", "", source, flags=re.DOTALL)
-    return read_html(re.sub(r"<(/?)(?:\w+:)?title\b", r"<\1h2", source))
+    source = re.sub(r"<a\b[^>]*\btype\s*=\s*[\"']note[\"'].*?</a\s*>", "", source, flags=re.DOTALL)
+    source, bodies = re.subn(FB2_NOTES, "", source, flags=re.DOTALL)
+    page = read_html(re.sub(r"<(/?)(?:\w+:)?title\b", r"<\1h2", source))
+    page.notes = bodies
+    return page

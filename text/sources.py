@@ -112,6 +112,7 @@ class Source:
             {
                 "its markup is damaged: only the tags were taken out": page.damaged,
                 f"left out: {counted(page.pictures, 'picture')}": page.pictures,
+                f"left out: {counted(page.notes, 'part')} with footnotes": page.notes,
                 f"left out: {counted(page.navigation, 'line')} of links": page.navigation,
             }
         )
