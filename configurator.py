@@ -68,7 +68,7 @@ def run(main, settings) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # the program that reads our output has exited (| head)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         sys.exit(1)
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or error)
@@ -77,6 +77,11 @@ def run(main, settings) -> None:
             raise
         advice = ", or ".join(text for name, text in LESS_MEMORY.items() if hasattr(settings, name))
         _fail(f"out of memory ({first_line(error)})." + (f"\nUse {advice}." if advice else ""))
+
+
+def discard_output() -> None:
+    """Send what is printed from now on nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def first_line(error: Exception) -> str:
@@ -89,13 +94,13 @@ def is_out_of_memory(error: Exception) -> bool:
 
     Recognised by the message, because torch may not be imported here.
     """
-    words = "out of memory|can't allocate memory|not enough memory|Invalid buffer size"
+    words = "out of memory|can't allocate memory|not enough memory|Invalid buffer size|_STATUS_ALLOC_FAILED"
     return isinstance(error, MemoryError) or re.search(words, str(error)) is not None
 
 
 # Setting -> advice against running out of memory. Only advice for settings that the script has is printed.
 LESS_MEMORY = {
-    "batch_size": "a smaller --batch_size (raise --gradient_accumulation_steps to match)",
+    "batch_size": "--batch_size=auto or a smaller one (raise --gradient_accumulation_steps to match, if not auto)",
     "block_size": "a smaller --block_size",
     "checkpoint_activations": "--checkpoint_activations",
     "num_samples": "a smaller --num_samples",
@@ -288,6 +293,8 @@ def _check(value, kind, where: str):
         if option is int and type(value) is float and value.is_integer():
             return int(value)
         if option is PathStr and type(value) is str:
+            if re.search("[\0-\x1f]", value):  # data_dir = "data\novel" in a config file has a line break
+                raise UserError(f"{where}: {value!r} is no path; write / in paths, not \\")
             return os.path.expanduser(value)
     raise UserError(f"{where}: expected {_show_type(kind)}")
 

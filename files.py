@@ -12,7 +12,9 @@ from pathlib import Path
 
 from configurator import UserError
 
-NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # from a file system that has none
+# From a file system that has none, or cannot sync a folder: some network and shared folders.
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
+NO_FOLDER_SYNC = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EBADF)
 
 
 def sha256(path) -> str:
@@ -25,12 +27,16 @@ def sha256(path) -> str:
 
 
 def fsync(path) -> None:
-    """Wait until a file or folder is on the disk. Does nothing for a folder on Windows, which cannot open one."""
-    if os.name == "nt" and Path(path).is_dir():
+    """Wait until a file or folder is on the disk. Does nothing for a folder where that is impossible, as on Windows."""
+    folder = Path(path).is_dir()
+    if folder and os.name == "nt":
         return
     handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)  # Windows needs the right to write
     try:
         os.fsync(handle)
+    except OSError as error:
+        if not folder or error.errno not in NO_FOLDER_SYNC:
+            raise
     finally:
         os.close(handle)
 

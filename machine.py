@@ -34,6 +34,10 @@ def pick_device(name: str = "auto") -> torch.device:
         if device.index >= torch.cuda.device_count():
             raise UserError(f"--device={device}: there are {torch.cuda.device_count()} CUDA GPUs, numbered from 0")
         torch.cuda.set_device(device)
+        try:
+            torch.zeros(1, device=device).add_(1)
+        except RuntimeError as error:  # this torch has no kernels for the GPU, or another process has it for itself
+            raise UserError(f"--device={device}: {first_line(error)}. --device=cpu works anywhere") from None
         torch.set_float32_matmul_precision("high")  # TF32 for products in float32
     return device
 
@@ -104,9 +108,10 @@ def keep_freed_memory() -> None:
 def free_memory(device: torch.device) -> int:
     """Free bytes on the device; 0 where the system does not say."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # torch's own
+        return torch.cuda.mem_get_info(device)[0] + reusable
     if device.type == "mps":
-        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+        return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
     try:  # Linux: MemAvailable includes the page cache
         with open("/proc/meminfo") as file:
             return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))

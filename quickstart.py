@@ -25,8 +25,9 @@ def main():
     if sys.version_info < (3, 10):
         sys.exit(f"quickstart.py: Python 3.10 or newer is needed, this is {sys.version.split()[0]}")
     if sys.argv[1:] not in ([], ["test"]):
-        print(__doc__.strip(), file=sys.stdout if sys.argv[1:] in (["--help"], ["-h"]) else sys.stderr)
-        sys.exit(0 if sys.argv[1:] in (["--help"], ["-h"]) else 2)
+        asked = sys.argv[1:] in (["--help"], ["-h"])
+        print(__doc__.strip(), file=sys.stdout if asked else sys.stderr)
+        sys.exit(0 if asked else 2)
     os.chdir(HERE)
     if sys.argv[1:] == ["test"]:
         install("requirements-dev.txt")
@@ -46,17 +47,20 @@ def main():
     else:
         run("prepare.py")
     name = "novel" if cuda else "laptop"
-    run("train.py", f"config/{name}.py", "--resume")  # starts, resumes, or finds the run finished
+    memory = ["--batch_size=auto"] if cuda else []
+    run("train.py", f"config/{name}.py", *memory, "--resume")  # starts, resumes, or finds the run finished
     run("sample.py", f"--model=out/{name}")
     say(f"To write with it in the browser: {PYTHON.relative_to(HERE)} serve.py --model=out/{name}")
 
 
 def newer_texts(meta: Path) -> bool:
     """Does the folder hold a text that meta.json does not list, or that is newer than it?"""
-    known = [source["path"] for source in json.loads(meta.read_text(encoding="utf-8"))["sources"]]
+    sources = json.loads(meta.read_text(encoding="utf-8"))["sources"]
+    known = {part.partition(":")[0] for source in sources for part in source["path"].split("/")}  # a.zip:b.txt
     made_by_prepare = ("train.bin", "val.bin", "vocab.txt", "meta.json")
     texts = [p for p in meta.parent.iterdir() if p.name not in made_by_prepare and not p.name.startswith(".")]
-    return any(p.stat().st_mtime > meta.stat().st_mtime or not any(p.name in name for name in known) for p in texts)
+    made = meta.stat().st_mtime  # a copy keeps its text's st_mtime; its st_ctime is when it was made
+    return any(p.name not in known or max(p.stat().st_mtime, p.stat().st_ctime) > made for p in texts)
 
 
 def install(requirements: str) -> None:
@@ -65,7 +69,7 @@ def install(requirements: str) -> None:
     stamp = VENV / ("installed-" + hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:16])
     if stamp.exists():
         return
-    if not PYTHON.exists():
+    if not ask("import pip; print(1)"):  # pip is what a venv lacks that was not finished
         say("making .venv")
         command = [sys.executable, "-m", "venv", "--system-site-packages", str(VENV)]
         if subprocess.run(command).returncode:
@@ -107,8 +111,9 @@ def run(*arguments: str) -> None:
 
 
 def ask(code: str) -> str:
-    """What a line of Python prints in .venv; "" when it fails."""
-    return subprocess.run([str(PYTHON), "-c", code], capture_output=True, text=True).stdout.strip()
+    """What a line of Python prints in .venv; "" when it fails, or there is none."""
+    command = [str(PYTHON), "-c", code]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip() if PYTHON.exists() else ""
 
 
 def say(text: str) -> None:

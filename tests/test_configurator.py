@@ -107,6 +107,12 @@ def test_parse_names_mistakes(arguments, message):
         parse(Settings, arguments)
 
 
+def test_path_with_a_line_break_is_refused(tmp_path):
+    (tmp_path / "a.py").write_text('out_dir = "data\\novel"\n')  # Windows' separator, and Python's line break
+    with pytest.raises(UserError, match=r"out_dir.*'data\\novel' is no path; write / in paths"):
+        parse(Settings, [str(tmp_path / "a.py")])
+
+
 CODE = [
     "import os",
     "n_layer = print(1)",
@@ -162,6 +168,8 @@ def end_of(error: Exception, settings=None) -> int:
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 2, "out of memory"),
         (RuntimeError("DefaultCPUAllocator: not enough memory: you tried"), 2, "out of memory"),
         (RuntimeError("Invalid buffer size: 36.00 GiB"), 2, "out of memory"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), 2, "out of memory"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), 2, "out of memory"),
     ],
 )
 def test_run_ends_expected_errors_with_a_short_message(error, status, message, capsys):

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import shutil
@@ -12,7 +13,7 @@ import dataset
 import prepare
 from configurator import UserError
 from dataset import Corpus, Windows, promote_staged, validation_windows
-from files import write_atomic
+from files import fsync, write_atomic
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +199,17 @@ def test_write_atomic_replaces_the_file(tmp_path):
     write_atomic(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_bytes() == b"new"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows syncs no folders")
+def test_fsync_goes_on_where_a_file_system_syncs_no_folders(tmp_path, monkeypatch):
+    def refuse(handle):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    fsync(tmp_path)
+    with pytest.raises(OSError, match="Invalid argument"):
+        write_atomic(tmp_path / "a", b"new")
 
 
 def test_write_atomic_keeps_the_old_file_after_an_error(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 import os
 import signal
+import sys
 
 import pytest
 
@@ -22,6 +23,17 @@ def test_stop_signal_ignores_the_second_of_two_signals_at_once(stop):
     signal.raise_signal(signal.SIGINT)
     signal.raise_signal(signal.SIGINT)  # torchrun sends each twice
     assert stop_signal.number == signal.SIGINT and not exits
+
+
+def test_stop_signal_is_remembered_when_the_terminal_is_gone(stop, monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w", buffering=1, closefd=False) as broken:
+        monkeypatch.setattr(sys, "stderr", broken)
+        signal.raise_signal(signal.SIGINT)
+        monkeypatch.undo()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), writer)  # for what is left in the buffer
+    assert stop[0].number == signal.SIGINT
 
 
 def test_stop_signal_exits_at_a_second_ctrl_c(stop):

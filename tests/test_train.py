@@ -447,6 +447,7 @@ def check_mistake(workplace, arguments, message) -> None:
         (["--device=cuda"], "no CUDA GPU"),
         (["--device=gpu"], "use cpu, cuda"),
         (["--out_dir=out/tiny"], "--resume"),
+        (["--out_dir=model"], "model is a model, not a run"),
         (["--out_dir=out/tiny", "--resume", "--n_layer=3"], "n_layer=2, the settings say 3"),
         (["--init_from=data"], "not a model folder"),
         (["--block_size=100000"], "less than one window"),
@@ -469,6 +470,8 @@ def check_mistake(workplace, arguments, message) -> None:
 def test_mistakes_are_named_in_a_line_or_two(workplace, arguments, message):
     if arguments == ["--device=cuda"] and torch.cuda.is_available():
         pytest.skip("there is a CUDA GPU here")
+    (workplace / "model").mkdir(exist_ok=True)
+    (workplace / "model/config.json").write_text("{}")
     check_mistake(workplace, [*TINY, "--out_dir=out/mistake", "--max_iters=5", *arguments], message)
 
 

@@ -13,9 +13,11 @@ TensorBoard and matplotlib are optional: where one is missing, a line says so an
 import json
 import math
 import os
+import shutil
 import sys
 from pathlib import Path
 
+from configurator import discard_output
 from files import write_atomic
 
 # Of Windows, macOS and Linux.
@@ -55,21 +57,30 @@ class RunLog:
     def info(self, text: str) -> None:
         """Print a line, and add it to log.txt."""
         self._clear_status()
-        print(text, flush=True)
+        self._print(text)
         self.log_file.write(text + "\n")
 
     def status(self, text: str) -> None:
         """Print the progress line. On a terminal it overwrites the previous one."""
         self.log_file.write(text + "\n")
         self._clear_status()
-        overwrite = sys.stdout.isatty()
-        print(text, end="" if overwrite else "\n", flush=True)
-        self.status_length = len(text) if overwrite else 0
+        if not sys.stdout.isatty():
+            return self._print(text)
+        text = text[: shutil.get_terminal_size().columns - 1]  # a line that wraps cannot be overwritten
+        self._print(text, end="")
+        self.status_length = len(text)
 
     def _clear_status(self) -> None:
         if self.status_length:
-            print("\r" + " " * self.status_length + "\r", end="")
+            self._print("\r" + " " * self.status_length + "\r", end="")
             self.status_length = 0
+
+    def _print(self, text: str, end: str = "\n") -> None:
+        """Print, also when nobody reads it any more: a closed terminal, or tee after Ctrl-C. log.txt has it all."""
+        try:
+            print(text, end=end, flush=True)
+        except OSError:
+            discard_output()
 
     def log_metrics(self, step: int, **values: float) -> None:
         """Add a line to metrics.jsonl and a point to each TensorBoard curve."""
@@ -142,7 +153,7 @@ def plot_losses(metrics: list[dict], path: Path) -> None:
     name = path.parent.name
     font = None if name.isascii() else chinese_font()
     if font != "":
-        axes.set_title(name, fontfamily=font)
+        axes.set_title(name, fontfamily=font, parse_math=False)
     if train:
         steps, losses = zip(*train)
         axes.plot(steps, losses, color="tab:blue", alpha=0.25, linewidth=1)

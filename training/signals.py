@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM: save and stop instead of dying in the middle of a step."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -23,4 +24,5 @@ class StopSignal:
                 os._exit(128 + number)
             return
         self.number, self.received_at = number, time.monotonic()
-        print("\nstopping and saving; Ctrl-C again exits at once", file=sys.stderr)
+        with contextlib.suppress(OSError):  # the terminal is gone, or tee, which received Ctrl-C too
+            print("\nstopping and saving; Ctrl-C again exits at once", file=sys.stderr)

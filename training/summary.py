@@ -44,18 +44,24 @@ def expected_seconds(
     steps_left = min(limits.steps - state.step, (limits.windows - state.windows_seen) / windows_per_step)
     muon_flops = 60 * muon_steps * config.n_layer * config.n_embd**3 // config.members**2  # per step
     flops_per_step = windows_per_step * config.block_size * model.flops_per_token() + muon_flops
+    flops_per_step *= 4 / 3 if model.checkpoint_activations else 1  # a second forward pass
     return max(0.0, min(steps_left * flops_per_step / (0.4 * peak_flops), limits.seconds - state.seconds))
 
 
 def forecast(memory: int, seconds: float, peak_flops: float, device: torch.device) -> str:
     """The expected memory in bytes and time, in a line; on a CPU a second line, if that is more than an hour."""
     text = (
-        f"expect   about {memory / 1e9:.2g} GB of memory and {format_duration(seconds)}"
-        f" (at 40% of {peak_flops / 1e12:.3g} TFLOP/s)"
+        f"expect   about {two_digits(memory / 1e9)} GB of memory and {format_duration(seconds)}"
+        f" (at 40% of {two_digits(peak_flops / 1e12)} TFLOP/s)"
     )
     if device.type == "cpu" and seconds > 3600:
         text += "\nNo GPU is in use. config/laptop.py trains in minutes on a CPU. (Ctrl-C stops and saves.)"
     return text
+
+
+def two_digits(number: float) -> str:
+    """0.331 -> "0.33", 4.42 -> "4.4", 120.3 -> "120"."""
+    return f"{number:.2g}" if number < 10 else f"{number:,.0f}"
 
 
 def format_duration(seconds: float) -> str:

@@ -36,6 +36,8 @@ class TrainerState:
 
 def find_resume(out_dir: Path, resume: bool) -> Path | None:
     """The checkpoint to resume from. Raises UserError when a new run would overwrite one."""
+    if (out_dir / "config.json").exists():
+        raise UserError(f"{out_dir} is a model, not a run. Choose another --out_dir")
     found = checkpoint.checkpoints(out_dir)
     if found and not resume:
         raise UserError(f"{out_dir} holds a run already. Continue it: --resume. Start another: --out_dir=out/NAME")
@@ -115,7 +117,7 @@ def save(out_dir: Path, model: GPT, tokenizer: Tokenizer, trainer_state: dict, m
         checkpoint.save_pretrained(model, out_dir / f"ckpt-{step:08d}", tokenizer, trainer_state, metadata)
     except OSError as error:
         raise UserError(
-            f"could not save step {step:,}: {error.strerror or error}. Free some space, then"
+            f"could not save step {step:,} in {out_dir}: {error.strerror or error}. When it can be written,"
             f" {how_to_continue(out_dir)}."
         ) from None
     prune(out_dir)
