@@ -132,6 +132,7 @@ def _json_files(config: GPTConfig, tokenizer: Tokenizer) -> dict[str, dict]:
             "tokenizer_class": "PreTrainedTokenizerFast",
             "model_max_length": config.block_size,
             "clean_up_tokenization_spaces": False,
+            "model_input_names": ["input_ids", "attention_mask"],  # transformers 4 adds token_type_ids by default
             "split_digits": tokenizer.split_digits,  # not transformers': see Tokenizer
             "bos_token": "[CLS]",
             "eos_token": "[CLS]",

@@ -25,7 +25,7 @@ class Settings:
     encoding: str = "auto"  # of that file: utf-8, gb18030, big5, ...
     num_samples: int = 1  # continuations of each start
     max_new_tokens: int = 500  # length of each, at most
-    stop: str = ""  # end earlier: chapter, paragraph, or a text after which it ends
+    stop: str = ""  # end earlier: chapter, paragraph, or a text after which it ends (\n: a line break)
     seed: int = 0  # the same seed gives the same text; 0: another text each time
     save: bool | PathStr = False  # append the samples to this file (.jsonl: with settings); bare: samples.txt
     stream: bool = True  # show the text while it is generated
@@ -57,6 +57,7 @@ class Settings:
     }
 
     def __post_init__(self):
+        self.stop = self.stop.replace("\\n", "\n")
         select(SamplingParams, self), select(DecodeOptions, self)  # check their values
         for name, lowest in (("num_samples", 1), ("seed", 0)):
             if getattr(self, name) < lowest:
@@ -115,7 +116,7 @@ def write_samples(
     if file:
         file.append([])  # fails now, not after generating, where the file cannot be written
     params, device = select(SamplingParams, s), model.transformer.wpe.weight.device
-    longest, block_size = max(c.prompt_tokens for c in continuations), model.config.block_size
+    longest, block_size = max(len(c.ids) for c in continuations), model.config.block_size
     if longest > block_size:
         print(f"the start has {longest:,} tokens, of which the model sees the last {block_size:,}", file=sys.stderr)
     # The compiled step is for a single text. With it, each text is a batch of its own, so it does not depend on others.

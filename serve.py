@@ -46,6 +46,7 @@ class Settings:
 settings = configure(Settings) if __name__ == "__main__" else None  # before the heavy imports, so --help is quick
 
 import errno
+import gc
 import os
 import socket
 import sys
@@ -108,7 +109,8 @@ class ModelLoader:
         """The model of an id. Raises ApiError, UserError."""
         folder = checkpoint.find_checkpoint(self.catalog.find(model_id)[1])
         if self.loaded is None or self.loaded.folder != folder:
-            self.loaded = None  # frees its memory before the next is loaded
+            self.loaded = None
+            gc.collect()  # frees its memory before the next is loaded: a model and its decoder refer to each other
             print(f"loading {folder.as_posix()}", file=sys.stderr, flush=True)
             device, options = pick_device(self.s.device), select(DecodeOptions, self.s)  # selects the GPU, too
             tokenizer, model, _ = load_for_inference(folder, device, options, max_new_tokens=self.s.max_tokens)

@@ -35,9 +35,8 @@ class Continuation:
         if not self.ids:
             raise UserError(f"the vocabulary has none of the characters of the prompt {prompt!r}")
         self.tokenizer, self.params, self.prompt = tokenizer, params, prompt
-        self.text = prompt.replace("[CLS]", "").replace("[SEP]", "\n")
-        self.prompt_tokens, self.prompt_length = len(self.ids), len(self.text)
-        self.new_tokens, self.done = 0, False
+        self.text = displayed(prompt)
+        self.prompt_length, self.new_tokens, self.done = len(self.text), 0, False
         self.pending_ids = []  # bytes that are not a whole character yet
         # The last id of a BERT vocabulary: its words get a space between them.
         self.context_ids = [i for i in self.ids[-1:] if i != tokenizer.cls and not tokenizer.native]
@@ -66,6 +65,11 @@ class Continuation:
     def new_text(self) -> str:
         """The generated part of the text."""
         return self.text[self.prompt_length :]
+
+
+def displayed(prompt: str) -> str:
+    """A prompt as it is shown: line breaks for [SEP], an empty line for a [CLS] that is not its beginning."""
+    return prompt.removeprefix(START_OF_CHAPTER).replace(START_OF_CHAPTER, "\n\n").replace("[SEP]", "\n")
 
 
 def generate(

@@ -136,7 +136,7 @@ def parse_completion(body, most_tokens: int) -> CompletionRequest:
     fields = Fields(body)
     if fields.text("suffix"):
         raise ApiError(400, "suffix: this model continues text, it does not fill a gap", "suffix", "unsupported")
-    max_tokens = fields.integer("max_tokens", 16, 0, most_tokens)
+    max_tokens = fields.integer("max_tokens", min(16, most_tokens), 0, most_tokens)
     prompts, n = parse_prompts(body.get("prompt")), fields.integer("n", 1, 1, MOST_TEXTS)
     if len(prompts) * n > MOST_TEXTS:
         raise ApiError(400, f"{len(prompts)} prompts times n={n}: at most {MOST_TEXTS} texts", "n", "invalid_value")

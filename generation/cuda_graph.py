@@ -31,6 +31,7 @@ class StaticCache(KVCache):
         self.token = torch.zeros(batch_size, 1, dtype=torch.long, device=device)
         self.position = torch.zeros(1, dtype=torch.long, device=device)
         self.visible, self.graphs = 0, {}  # visible -> the replay function of its graph
+        self.capture_failed = False
 
     def positions(self, T: int) -> torch.Tensor:
         return self.position if T == 1 else super().positions(T)
@@ -75,12 +76,12 @@ class CUDAGraphDecoder:
             cache.length = past  # capturing calls this several times
             return self.model.next_logits(cache.token, cache)
 
-        if self.capture and cache.visible not in cache.graphs:
+        if cache.visible not in cache.graphs and not cache.capture_failed:
             try:
                 cache.graphs[cache.visible] = self.capture(step)
             except RuntimeError as error:  # out of memory, or an operation that cannot be captured
                 warnings.warn(f"generating without CUDA graphs, which is slower: {first_line(error)}", stacklevel=2)
-                self.capture = None
+                cache.capture_failed = True
         logits = cache.graphs.get(cache.visible, step)()
         cache.length = past + 1
         return logits

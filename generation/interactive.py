@@ -165,7 +165,7 @@ class InteractiveSession:
         names = [field.name for field in fields(SamplingParams)]
         if name not in names:
             raise UserError(f"settings that can be changed here: {' '.join(names)}")
-        self.params = with_setting(self.params, name, value.strip())
+        self.params = with_setting(self.params, name, value.strip().replace("\\n", "\n"))
         print(f"{name} is {getattr(self.params, name)}")
 
     def save(self, rest: str) -> None:

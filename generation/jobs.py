@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from generation.batching import last_window
 from generation.choices import Choice
 from generation.completions import ApiError, CandidatesRequest, CompletionRequest, Delta
 from generation.scoring import MOST_SCORED, encode_prompt, find_candidates, prompt_tokens, score_ids
@@ -82,8 +83,9 @@ class CompletionJob(Job):
                 )
             echo = (prompt if isinstance(prompt, str) else tokenizer.decode(prompt)) if request.echo else ""
             self.prompts.append((ids, echo))
+            window = last_window(ids, block_size, self.keep)  # a copy per text, of a prompt that may be large
             self.choices += [
-                Choice(tokenizer, ids, request.params, request.stops, index, request.logprobs, len(echo))
+                Choice(tokenizer, window, request.params, request.stops, index, request.logprobs, len(echo))
                 for index in range(number * request.n, (number + 1) * request.n)
             ]
         self.warnings = [*request.warnings, *warnings]

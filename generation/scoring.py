@@ -27,6 +27,8 @@ def encode_prompt(tokenizer: Tokenizer, block_size: int, prompt: str | tuple[int
         if not all(0 <= i < tokenizer.vocab_size for i in prompt):
             raise ApiError(400, f"token ids are 0 to {tokenizer.vocab_size - 1}", "prompt", "invalid_value")
         ids = list(prompt)
+        if ids and tokenizer.is_byte[ids[-1]] and tokenizer.decode(ids[-4:]).endswith("\ufffd"):
+            warnings.append("the prompt ends inside a character, which is not completed")
     else:
         ids = tokenizer.encode_lines(prompt or ("" if fixed else START_OF_CHAPTER)).tolist()
     if not fixed + ids:

@@ -198,7 +198,7 @@ def make_app(worker: Worker, catalog: Catalog, access: Access, max_tokens: int):
     if access.allow_origin:
         cors = Middleware(  # around the key's, so that a page can read its errors
             CORSMiddleware,
-            allow_origins=access.allow_origin,
+            allow_origins=[origin.rstrip("/") for origin in access.allow_origin],  # as browsers send it
             allow_headers=["*"],
             allow_methods=["GET", "POST"],
             expose_headers=["Retry-After"],

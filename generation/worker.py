@@ -16,6 +16,7 @@ from dataclasses import replace
 from configurator import UserError, first_line, is_out_of_memory
 from generation.batching import generate, max_batch_size
 from generation.choices import Choice
+from generation.compiled import CompiledDecoder
 from generation.completions import ApiError
 from generation.jobs import CandidatesJob, CompletionJob, Job, LoadedModel, Waiting
 
@@ -100,8 +101,8 @@ class Worker(threading.Thread):
             if self.stopped:
                 return None
             self.running = [self.waiting[0]]
-        self._take_from_queue(self.running[0])
-        return self.running[0]
+            self._take_from_queue(self.running[0])
+            return self.running[0]
 
     def _serve(self, job: Job) -> None:
         """Do a job, and those that can be done in one batch with it."""
@@ -111,6 +112,8 @@ class Worker(threading.Thread):
         job.prepare(loaded)
         model = loaded.model
         rows = max_batch_size(model, model.transformer.wpe.weight.device, job.request.params.max_new_tokens)
+        if job.request.seed is not None and isinstance(model.decoder, CompiledDecoder):
+            rows = 1  # it decodes a single text: each is then the one that n=1 gives
         if job.shareable:
             self._join(loaded, job, rows)
         for each in self.running:

@@ -46,6 +46,8 @@ def test_save_pretrained_opens_in_transformers_with_the_same_logits_ids_and_text
     assert (logits - model(idx)[0]).abs().max() < 1e-4
     ids = words(TEXT, add_special_tokens=False).input_ids
     assert ids == tokenizer.encode(TEXT).tolist()
+    config = json.loads((tmp_path / "m/tokenizer_config.json").read_text())  # what transformers 4 gives to the model
+    assert config["model_input_names"] == ["input_ids", "attention_mask"]
     assert load_tokenizer(tmp_path / "m") == tokenizer
     if not tokenizer.native:
         ids = tokenizer.encode("hello want的一 ##a unaffable，的hello 1\n").tolist()

@@ -47,6 +47,10 @@ def test_defaults_are_those_of_the_api_and_of_sample():
     assert not (request.echo or request.stream or request.include_usage or request.stops or request.warnings)
 
 
+def test_default_length_is_within_the_limit_of_the_server():
+    assert parse_completion({"prompt": "却"}, 8).max_tokens == 8
+
+
 def test_null_is_the_default():
     names = "prompt max_tokens n seed stop logprobs echo stream stream_options temperature top_p top_k min_p model"
     assert parse_completion(dict.fromkeys(names.split()), 100) == parse_completion({}, 100)
@@ -301,6 +305,12 @@ def test_empty_prompt_starts_a_chapter_but_not_after_a_prefix():
 def test_token_ids_outside_the_vocabulary_are_refused(prompt):
     with pytest.raises(ApiError, match="token ids are 0 to"):
         encode_prompt(NATIVE, 8, prompt, "")
+
+
+def test_prompt_of_ids_that_ends_inside_a_character_is_named():
+    whole = NATIVE.encode_lines("却龘").tolist()
+    assert encode_prompt(NATIVE, 8, tuple(whole), "")[2] == []
+    assert "inside a character" in encode_prompt(NATIVE, 8, tuple(whole[:-1]), "")[2][0]
 
 
 def test_prompt_without_known_characters_is_refused():

@@ -125,13 +125,17 @@ def test_failed_capture_warns_once_and_generates_the_plain_text(tapes):
     with pytest.warns(UserWarning, match="without CUDA graphs.*out of memory.*MiB.$") as warned:
         got = model.generate(idx, 400, seed=1)
     assert len(warned) == 1 and (got == lively_model(300).generate(idx, 400, seed=1)).all()
+    before = len(tapes[0])
+    model.decoder.capture = tapes[1]
+    model.generate(idx, 400, seed=1)
+    assert len(tapes[0]) > before  # the next text, which may need less memory, has graphs again
 
 
 def test_cache_is_freed_without_garbage_collection(tapes):
     decoder = with_decoder(300, tapes[1]).decoder
     with torch.inference_mode():
         cache = decoder.new_cache(2, 9)
-        decoder.capture = None
+        cache.capture_failed = True
         decoder.next_logits(random_ids(2, 1), cache)
     reference = weakref.ref(cache)
     del cache
@@ -140,7 +144,7 @@ def test_cache_is_freed_without_garbage_collection(tapes):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
 @pytest.mark.filterwarnings("error:generating without CUDA graphs")
-@pytest.mark.parametrize("dtype, agreement", [(torch.float32, 0.9), (torch.bfloat16, 0.1), (torch.float16, 0.1)])
+@pytest.mark.parametrize("dtype, agreement", [(torch.float32, 0.9), (torch.bfloat16, 0.5), (torch.float16, 0.5)])
 def test_cuda_graphs_generate_the_plain_text(dtype, agreement):
     """In 16 bits one rounding error can change a token, and all that follow."""
     device = torch.device("cuda")

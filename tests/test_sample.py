@@ -70,6 +70,12 @@ def test_first_sample_does_not_depend_on_how_many_there_are(call):
     assert many.partition("\n")[2].startswith(one)
 
 
+def test_stop_at_a_line_break_is_typed_like_one_in_the_start(call):
+    assert sample.Settings(stop="。\\n").stop == "。\n"
+    out = call("--start=却说", "--seed=1", "--max_new_tokens=2000", "--stop=\\n").out
+    assert out.startswith("却说") and out.find("\n") == len(out) - 2  # and the line break at the end
+
+
 def test_bare_save_appends_to_samples_txt(call, tmp_path):
     call("--save", "--seed=1")
     call("--save", "--seed=1")
@@ -88,6 +94,7 @@ def test_start_file_is_read_like_a_text(call, tmp_path, encoding):
     [
         ("", ""),
         ("[CLS]第一回", "第一回"),
+        ("老道完。[CLS]第一回", "老道完。\n\n第一回"),
         ("龘😀 é", "龘😀 é"),
         ("却" * 100, "却" * 100),
         ("\u3000\u3000却说", "却说"),

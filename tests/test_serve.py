@@ -41,7 +41,7 @@ def client(server):
 @pytest.fixture(scope="module")
 def guarded(workplace):
     """A server with a key, which a page of another origin may use."""
-    with running_server(workplace / "out/tiny", api_key="secret", allow_origin=("https://lite.example",)) as running:
+    with running_server(workplace / "out/tiny", api_key="secret", allow_origin=("https://lite.example/",)) as running:
         yield running
 
 

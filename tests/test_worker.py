@@ -1,6 +1,5 @@
 """The worker's queue and batches, and the models that it loads."""
 
-import gc
 import json
 import os
 import shutil
@@ -18,6 +17,7 @@ import serve
 from configurator import UserError
 from generation import worker as worker_module
 from generation.catalog import Catalog
+from generation.compiled import CompiledDecoder
 from generation.completions import ApiError, Delta, parse_candidates, parse_completion
 from generation.jobs import CandidatesJob, CompletionJob, Finished, Waiting
 from generation.server import Api
@@ -115,6 +115,23 @@ def test_requests_with_a_seed_or_another_prefix_have_their_own_batch(worker, bat
 def test_prompts_of_very_different_length_are_not_one_batch(worker, batches):
     wait_behind(worker, completion("却说"), completion("却说阿青老道"), completion("却说阿青行至山门"))
     assert batches == [1, 2, 1]
+
+
+def test_seeded_text_is_the_same_alone_and_with_others_where_a_decoder_takes_one_text(worker, batches, monkeypatch):
+    class SingleText(CompiledDecoder):
+        """Computes other logits for one text than the model for several."""
+
+        def __init__(self, model):
+            self.model, self.new_cache = model, model.new_cache
+
+        def next_logits(self, idx, cache):
+            return self.model.next_logits(idx, cache) * (0.5 if len(idx) == 1 else 1)
+
+    model = worker.load("").model
+    monkeypatch.setattr(model, "decoder", SingleText(model))
+    clients = [completion(seed=1), completion(seed=1, n=3)]
+    wait_behind(worker, *clients)
+    assert batches == [1, 1, 1, 1, 1] and clients[1].job.choices[0].text == clients[0].text
 
 
 def test_requests_are_served_in_their_order(worker):
@@ -287,8 +304,8 @@ def test_request_that_waits_does_not_keep_its_model_in_memory(runs):
     loader, waiting = serve.ModelLoader(Catalog(Path("out/new"), Path("out")), SETTINGS), completion()
     waiting.job.prepare(loader("new"))
     model = weakref.ref(loader("new").model)
+    model().decoder = SimpleNamespace(model=model())  # as a decoder refers to its model
     loader("old")
-    gc.collect()
     assert model() is None
 
 
