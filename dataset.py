@@ -23,6 +23,7 @@ from files import sha256
 from tokenizer import Tokenizer
 
 FORMAT = 1  # of meta.json
+UNICODE = 0x110000 - 0x800  # characters; surrogates are none
 STAGING = ".next"  # the folder inside a prepared folder in which prepare.py writes the next set of files
 FILES = ("train.bin", "val.bin", "vocab.txt", "meta.json")  # in the order in which they are moved; meta.json is last
 
@@ -81,7 +82,7 @@ class Corpus:
         Unicode, 20 bits, is added.
         """
         unknown = (self.val == self.tokenizer.unk).sum()
-        bits = nats_per_token / np.log(2) * self.meta["val_tokens"] + unknown * np.log2(0x110000 - 0x800)
+        bits = nats_per_token / np.log(2) * self.meta["val_tokens"] + unknown * np.log2(UNICODE)
         return float(bits / self.meta["val_characters"])
 
 

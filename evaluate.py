@@ -53,7 +53,7 @@ import torch.nn.functional as F
 
 import checkpoint
 from dataset import Corpus
-from generation.batching import generate
+from generation.batching import displayed, generate
 from generation.sampling import SamplingParams
 from machine import pick_device, pick_dtype
 from model import GPT
@@ -65,14 +65,16 @@ def main(s: Settings) -> None:
     dtype = pick_dtype(s.dtype, device)
     folder = checkpoint.find_checkpoint(s.model or checkpoint.newest_run(Path("out")))
     corpus = Corpus.open(s.data_dir or checkpoint.read_metadata(folder).get("data_dir", "data/novel"))
+    baseline = checkpoint.find_checkpoint(s.baseline) if s.baseline else None
+    samples = read_samples(Path(s.samples)) if s.samples else []
+    params = SamplingParams(max_new_tokens=s.max_new_tokens)
     model, losses = score(folder, corpus, device, dtype)
     result = {
         "model": folder.as_posix(),
         "bits_per_char": corpus.bits_per_char(losses.sum() / len(corpus.val)),
         "standard_error": standard_error(losses, corpus),
     }
-    if s.baseline:
-        baseline = checkpoint.find_checkpoint(s.baseline)
+    if baseline:
         difference = losses - score(baseline, corpus, device, dtype)[1]
         result |= {
             "baseline": baseline.as_posix(),
@@ -80,10 +82,7 @@ def main(s: Settings) -> None:
             "difference_standard_error": standard_error(difference, corpus),
         }
 
-    if s.samples:
-        samples = read_samples(Path(s.samples))
-    else:
-        params = SamplingParams(max_new_tokens=s.max_new_tokens)
+    if not samples:
         samples = [c.text for c in generate(model, corpus.tokenizer, ["[CLS]"] * s.num_samples, params, s.seed)]
     training = corpus.tokenizer.decode(corpus.train)
     book = held_out_pieces(corpus, len(samples), max(200, *map(len, samples)))
@@ -156,10 +155,16 @@ def difference_in_bits(nats: float, corpus: Corpus) -> float:
 def held_out_pieces(corpus: Corpus, count: int, length: int) -> list[str]:
     """`count` pieces of the held-out chapters, of `length` characters: as many and as long as the samples.
 
-    (distinct-n falls with the length of a text.)
+    (distinct-n falls with the length of a text.) A piece begins with a paragraph where one begins near, because one
+    that begins inside a speech has unbalanced quotes.
     """
-    chapters = [chapter for chapter in corpus.tokenizer.decode(corpus.val).split("[CLS]") if chapter]
-    pieces = [c[i : i + length] for c in chapters for i in range(0, max(1, len(c) - length + 1), length)]
+    pieces = []
+    for chapter in filter(None, corpus.tokenizer.decode(corpus.val).split("[CLS]")):
+        begin = end = 0
+        while not begin or begin + length <= len(chapter):
+            end = begin + length
+            pieces.append(chapter[begin:end])
+            begin = chapter.find("\n", end - 1, end + length) + 1 or end
     return [pieces[i] for i in sorted({round(i) for i in np.linspace(0, len(pieces) - 1, count)})]
 
 
@@ -167,7 +172,10 @@ def held_out_pieces(corpus: Corpus, count: int, length: int) -> list[str]:
 
 
 def read_samples(path: Path) -> list[str]:
-    """The texts of a file of sample.py: JSON lines, or texts under SAMPLE headings. Any other file is one sample."""
+    """The texts of a file of sample.py: JSON lines, or texts under SAMPLE headings. Any other file is one sample.
+
+    JSON lines say what the prompt was: it is left out.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -176,8 +184,9 @@ def read_samples(path: Path) -> list[str]:
         raise UserError(f"cannot read {path}: byte {error.start} is not UTF-8") from None
     if path.suffix == ".jsonl":
         try:
-            samples = [json.loads(line)["text"] for line in text.split("\n") if line.strip()]
-        except (ValueError, KeyError, TypeError):
+            records = [json.loads(line) for line in text.split("\n") if line.strip()]
+            samples = [record["text"].removeprefix(displayed(record.get("prompt", ""))) for record in records]
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise UserError(f"{path} was not written by sample.py --save: a line has no text") from None
     else:
         samples = [s.strip() for s in re.split(r"^=+ SAMPLE \d+ =+$", text, flags=re.MULTILINE) if s.strip()]
@@ -196,7 +205,7 @@ def text_statistics(texts: list[str], training: str) -> dict[str, float]:
         **{f"distinct-{n}": 1 - repeated_share(texts, n) for n in (1, 2, 3, 4)},
         **{f"repeated {n}-grams": repeated_share(texts, n) for n in (8, 12)},
         "texts with unbalanced quotes": sum(not balanced(text) for text in texts) / len(texts),
-        **{f"{name} per character": "".join(texts).count(mark) / characters for name, mark in marks.items()},
+        **{f"{name} per character": "".join(texts).count(mark) / max(1, characters) for name, mark in marks.items()},
         "longest copied run": longest_copied_run(texts, training),
         **{f"in copied runs of {n}": copied_share(texts, training, n) for n in (20, 50)},
     }
@@ -256,7 +265,7 @@ def copied_share(texts: list[str], training: str, n: int) -> float:
             if gram in copied:
                 inside += start + n - max(start, end)
                 end = start + n
-    return inside / sum(map(len, texts))
+    return inside / max(1, sum(map(len, texts)))
 
 
 def table(result: dict) -> str:

@@ -41,13 +41,12 @@ from typing import NamedTuple
 import numpy as np
 
 import checkpoint
-from dataset import Corpus
+from dataset import UNICODE, Corpus
 from evaluate import check_vocabulary
 from tokenizer import Tokenizer
 from training.runlog import chinese_font, read_metrics
 
 MODELS = {"unigram": 1, "bigram": 2, "5-gram": 5}  # name -> order
-UNICODE = 0x110000 - 0x800  # characters; surrogates are none
 PIECE_LENGTH = 24  # characters, at most
 OPENING, CLOSING = "“‘《（—", "，。、！？；：”’》）…"  # marks that end, that begin no line
 GLOSS_WIDTH, GLOSS_LINES = 40, 3  # characters, lines

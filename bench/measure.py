@@ -17,6 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from configurator import UserError
+
 
 def side_by_side(rounds: int, *calls, warm_up: bool = True) -> list[float]:
     """The median seconds of each call, timed in turn (A B A B ...) after a warm-up, so that noise affects all."""
@@ -29,6 +31,14 @@ def side_by_side(rounds: int, *calls, warm_up: bool = True) -> list[float]:
             call()
             taken.append(time.perf_counter() - began)
     return [statistics.median(taken) for taken in times]
+
+
+def read_utf8(path) -> str:
+    """The content of a text file. Raises UserError where it is not UTF-8."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: byte {error.start} is not UTF-8") from None
 
 
 def load_nanogpt(folder: str):

@@ -12,7 +12,7 @@ windows, no dropout in the new recipe; the original's warm-up is the same part o
 from dataclasses import dataclass
 from pathlib import Path
 
-from measure import ROOT, show
+from measure import ROOT, read_utf8, show
 
 from configurator import UserError, configure, run
 
@@ -45,11 +45,13 @@ def main(s: Settings) -> None:
     if not Path(s.text).is_file():
         raise UserError(f"--text={s.text}: name a text file")
     out = Path(s.out_dir).resolve()
+    book, text = out / "book.txt", read_utf8(s.text)[: s.characters or None]
+    if book.exists() and read_utf8(book) != text:
+        raise UserError(f"{out} holds runs with another text; choose another --out_dir")
     if not (out / "data/meta.json").exists():
         out.mkdir(parents=True, exist_ok=True)
-        text = Path(s.text).read_text(encoding="utf-8")[: s.characters or None]
-        (out / "book.txt").write_text(text, encoding="utf-8")
-        call("prepare.py", str(out / "book.txt"), f"--out_dir={out / 'data'}")
+        book.write_text(text, encoding="utf-8", newline="\n")
+        call("prepare.py", str(book), f"--out_dir={out / 'data'}")
     for name, small in RECIPES.items():
         call(
             "train.py",

@@ -29,6 +29,8 @@ class Settings:
 
 settings = configure(Settings) if __name__ == "__main__" else None
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -66,13 +68,23 @@ def main(s: Settings) -> None:
     end = time.monotonic() + 60 * s.minutes
     for script, *arguments in parts(s):
         print(f"\n{' '.join([script, *arguments])}\n", flush=True)
-        command = [sys.executable, str(ROOT / "bench" / script), *arguments]
-        try:
-            subprocess.run(command, timeout=max(1, end - time.monotonic()), check=True)
-        except subprocess.CalledProcessError as error:
-            print(f"{script} was not measured: exit status {error.returncode}", file=sys.stderr)
-        except subprocess.TimeoutExpired:
-            print(f"{script} was not measured: no time left", file=sys.stderr)
+        seconds = end - time.monotonic()
+        problem = measure([script, *arguments], seconds) if seconds > 0 else "no time left"
+        if problem:
+            print(f"{script} was not measured: {problem}", file=sys.stderr)
+
+
+def measure(command: list[str], seconds: float) -> str:
+    """Run a part for so long at most. Returns why it did not end well, or ""."""
+    process = subprocess.Popen([sys.executable, ROOT / "bench" / command[0], *command[1:]], start_new_session=True)
+    try:
+        status = process.wait(seconds)
+        return f"exit status {status}" if status else ""
+    except subprocess.TimeoutExpired:
+        return "no time left"
+    finally:  # with the processes that it started, which would keep the GPU
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def rows(s: Settings) -> list[dict]:
         found = speeds(models, others, device, 1, s.tokens, s.rounds)
         others = peers.ctranslate2(small, rows=10) if device.type == "cpu" else {}
         models.pop("int8 compiled", None)  # it decodes a single text
-        found += speeds(models, others, device, 10, s.tokens, 1)
+        found += speeds(models, others, device, 10, s.tokens, s.rounds)
         found += through_sample_py(small, s) + first_token(small)
     return found + ([int8_loss(s.model)] if s.model else [])
 
@@ -97,7 +97,7 @@ def speeds(
             numbers.sum().item()
             memory_speeds.append(numbers.nbytes / (time.perf_counter() - began))
 
-    *taken, _ = side_by_side(rounds, *calls.values(), read_memory, warm_up=device.type == "cuda")
+    *taken, _ = side_by_side(rounds, *calls.values(), read_memory)
     rate = {name: texts * tokens / seconds for name, seconds in zip(calls, taken)}
     bandwidth = max(memory_speeds)  # of the machine; a shared one often gives less
     what = f"{texts} x {tokens:,} tokens"
@@ -149,7 +149,7 @@ def first_token(folder: Path) -> list[dict]:
 def int8_loss(folder: str) -> dict:
     """A run's mean loss on its held-out text with int8 weights, next to bf16. On a CPU."""
     path, cpu = checkpoint.find_checkpoint(folder), torch.device("cpu")
-    corpus = Corpus.open(checkpoint.read_metadata(path)["data_dir"])
+    corpus = Corpus.open(checkpoint.read_metadata(path).get("data_dir", "data/novel"))
     models = (
         optimize_for_inference(checkpoint.load_pretrained(path), cpu, torch.bfloat16, quantize)
         for quantize in ("int8", "none")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from measure import ROOT, show, side_by_side
 
-from configurator import PathStr, configure, run
+from configurator import PathStr, UserError, configure, run
 
 
 @dataclass
@@ -45,7 +45,9 @@ def main(s: Settings) -> None:
     command = [sys.executable, str(ROOT / "serve.py"), "--port=0", "--open=False", f"--model={s.model}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
-            address = server.stdout.readline().split()[0]
+            address = server.stdout.readline().partition(" ")[0]
+            if not address:
+                raise UserError("serve.py did not start")
             rows = api(address) + page(address)
         finally:
             server.terminate()

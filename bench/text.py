@@ -8,7 +8,7 @@ also prepares a file of that size, made of varied copies of the text, and the sa
 from dataclasses import dataclass
 from pathlib import Path
 
-from measure import process, show, side_by_side
+from measure import process, read_utf8, show, side_by_side
 
 from configurator import configure, run
 
@@ -42,9 +42,9 @@ def main(s: Settings) -> None:
         if s.gigabytes:
             big, size = Path(folder) / "big.txt", f"{s.gigabytes:g} GB"
             for name, line_break in ((size, b"\n"), (f"{size} on one line", b"")):
-                write_varied(big, path.read_text(encoding="utf-8"), int(s.gigabytes * 1e9), line_break)
+                write_varied(big, read_utf8(path), int(s.gigabytes * 1e9), line_break)
                 rows += preparing(big, name, Path(folder), rounds=1)
-        rows += encoding(s, path.read_text(encoding="utf-8"), Path(folder))
+        rows += encoding(s, read_utf8(path), Path(folder))
     show(rows)
 
 

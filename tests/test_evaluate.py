@@ -122,6 +122,15 @@ def test_held_out_pieces_are_as_many_and_as_long_as_asked(workplace):
     assert [len(piece) for piece in pieces] == [100, 100]
 
 
+def test_held_out_pieces_begin_with_a_paragraph_where_one_is_near():
+    paragraphs = [f"第{n}人道：“{'甲乙丙丁' * (3 + n)}。”\n" for n in range(30)]
+    corpus = SimpleNamespace(val=None, tokenizer=SimpleNamespace(decode=lambda ids: "[CLS]" + "".join(paragraphs)))
+    pieces = held_out_pieces(corpus, 5, 150)
+    assert len(pieces) == 5 and all(len(piece) == 150 and piece.startswith("第") for piece in pieces)
+    corpus.tokenizer.decode = lambda ids: "[CLS]" + "甲" * 1000  # a chapter in one line
+    assert held_out_pieces(corpus, 5, 150) == ["甲" * 150] * 5
+
+
 COPIED, OWN = "却说阿青行至山门", "不相干的话"
 
 
@@ -132,12 +141,25 @@ def test_read_samples_reads_headings_and_json_lines(tmp_path):
     assert read_samples(tmp_path / "s.jsonl") == read_samples(tmp_path / "s.txt") == [COPIED, OWN]
 
 
+def test_read_samples_leaves_out_the_prompt_that_json_lines_name(tmp_path):
+    line = {"prompt": "[CLS]第一回[SEP]却说", "text": "第一回\n却说" + OWN}
+    (tmp_path / "s.jsonl").write_text(json.dumps(line), encoding="utf-8")
+    assert read_samples(tmp_path / "s.jsonl") == [OWN]
+
+
+def test_text_statistics_of_empty_texts_are_numbers():
+    statistics = text_statistics(["", ""], COPIED)
+    assert statistics.pop("texts") == 2 and statistics.pop("distinct-1") == 1 and statistics["characters"] == 0
+
+
 def test_read_samples_splits_json_lines_at_line_feeds_only(tmp_path):
     (tmp_path / "s.jsonl").write_text(json.dumps({"text": "一\u2028二\x85三"}, ensure_ascii=False), encoding="utf-8")
     assert read_samples(tmp_path / "s.jsonl") == ["一\u2028二\x85三"]
 
 
-@pytest.mark.parametrize("name, content", [("none.txt", None), ("s.txt", ""), ("s.jsonl", "{}"), ("s.jsonl", "")])
+@pytest.mark.parametrize(
+    "name, content", [("none.txt", None), ("s.txt", ""), ("s.jsonl", "{}"), ("s.jsonl", ""), ("s.jsonl", '{"text": 5}')]
+)
 def test_read_samples_names_a_file_without_samples(tmp_path, name, content):
     if content is not None:
         (tmp_path / name).write_text(content)

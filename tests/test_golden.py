@@ -67,14 +67,14 @@ def test_walkthrough_runs_and_what_it_calls_true_is_true(tmp_path, monkeypatch):
     lines = r"^    >>> (.*(?:\n    \.\.\. .*)*)(?:\n    (?!>>>)(.*))?"
     blocks = re.findall(lines, (ROOT / "docs/WALK.md").read_text(encoding="utf-8"), re.MULTILINE)
     names, truths = {}, 0
-    for code, shown in blocks:
-        code = code.replace("\n    ... ", "\n")
-        try:
-            value = eval(code, names)
-        except SyntaxError:
-            exec(code, names)
-            continue
-        assert shown != "True" or value is True, code
-        truths += shown == "True"
-    torch.set_grad_enabled(True)
+    with torch.no_grad():  # restores what the text turns off
+        for code, shown in blocks:
+            code = code.replace("\n    ... ", "\n")
+            try:
+                value = eval(code, names)
+            except SyntaxError:
+                exec(code, names)
+                continue
+            assert shown != "True" or value is True, code
+            truths += shown == "True"
     assert truths == 3
