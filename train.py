@@ -185,7 +185,7 @@ class Trainer:
         self.micro_steps = s.gradient_accumulation_steps // self.world_size  # of this process, per step
         if self.micro_steps * self.world_size != s.gradient_accumulation_steps:
             accumulation = f"--gradient_accumulation_steps={s.gradient_accumulation_steps}"
-            raise UserError(f"{accumulation} does not divide by {self.world_size} processes")
+            raise UserError(f"{accumulation} is not a multiple of the {self.world_size} processes")
         self.windows_per_step = s.batch_size * s.gradient_accumulation_steps
         self.optimizers = Optimizers(self.model, select(OptimizerConfig, s), self.dtype)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)

@@ -28,6 +28,7 @@ class Recipe:
     def fit(self, windows_per_epoch: int, world_size: int = 1) -> "Recipe":
         """A copy with numbers for "auto" (but batch_size, which depends on the memory: MemoryOptions).
 
+        - batch_size: with several processes and gradient_accumulation_steps "auto" at most each one's part of a step.
         - gradient_accumulation_steps: an epoch has about 240 steps, a step 8 to 32 windows (of all processes).
         - epochs: 8, or as many as make 600 steps.
         - weight_decay: a weight is a moving average of its updates over 1 / (learning_rate * weight_decay) steps. In
@@ -35,11 +36,17 @@ class Recipe:
           It is decay_epochs, or 60 steps if that is more. 0 where decay_epochs or the learning rate is 0.
           0.1 for pretrained weights (init_from), which must not be forgotten.
         """
-        batch_size = MICRO_BATCH if self.batch_size == "auto" else self.batch_size
+        auto = self.batch_size == "auto"
+        batch_size = MICRO_BATCH if auto else self.batch_size
         accumulation, epochs, weight_decay = self.gradient_accumulation_steps, self.epochs, self.weight_decay
         if accumulation == "auto":
             windows = min(MOST_WINDOWS, max(MICRO_BATCH, windows_per_epoch // STEPS_PER_EPOCH))
-            accumulation = world_size * max(1, round(windows / (batch_size * world_size)))
+            divisor = world_size  # of the micro-batches of all processes
+            if auto:
+                divisor //= math.gcd(world_size, MICRO_BATCH)  # MemoryOptions divides batches of 8 among the processes
+            elif world_size > 1:
+                batch_size = min(batch_size, max(1, windows // world_size))
+            accumulation = divisor * max(1, round(windows / (batch_size * divisor)))
         steps_per_epoch = windows_per_epoch / (batch_size * accumulation)
         if epochs == "auto":
             epochs = max(EPOCHS, math.ceil(STEPS / steps_per_epoch))
@@ -48,4 +55,10 @@ class Recipe:
         elif weight_decay == "auto":
             remembered = self.learning_rate * max(REMEMBERED_STEPS, self.decay_epochs * steps_per_epoch)
             weight_decay = 1 / remembered if self.decay_epochs and remembered else 0.0
-        return replace(self, gradient_accumulation_steps=accumulation, epochs=float(epochs), weight_decay=weight_decay)
+        return replace(
+            self,
+            batch_size="auto" if auto else batch_size,
+            gradient_accumulation_steps=accumulation,
+            epochs=float(epochs),
+            weight_decay=weight_decay,
+        )
