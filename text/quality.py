@@ -1,5 +1,6 @@
 """Signs that a text is not what a reader of Chinese novels would see: one sentence for each that is found."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -166,17 +167,17 @@ def page_numbers(book: BookFile) -> Iterator[str]:
     if len(found) > max(3, 0.3 * len(chapters)):
         yield (
             f"{len(found):,} lines hold only a number, such as {quote(found[0])}: page numbers, perhaps."
-            f" --drop_lines='{pattern}' removes them"
+            f" {drop_lines(pattern)} removes them"
         )
 
 
 def addresses(book: BookFile) -> Iterator[str]:
     found = [match[0] for text in texts(book, SAMPLE) if (match := ADDRESS.search(text))]
     if len(found) > max(2, 0.1 * min(SAMPLE, len(book.chapters))):
-        pattern = "(?i)" + re.escape(found[0]).replace("'", ".")
+        pattern = "(?i)" + re.escape(found[0])
         yield (
             f"web addresses stand in many chapters, such as {quote(found[0])}: advertisements, perhaps."
-            f" --drop_lines='{pattern}' removes the lines with this one"
+            f" {drop_lines(pattern)} removes the lines with this one"
         )
 
 
@@ -186,10 +187,14 @@ def repeated_lines(book: BookFile) -> Iterator[str]:
     counts = Counter(line for text in chapters for line in dict.fromkeys(text.split("\n")[1:]) if 4 <= len(line) <= 100)
     for line, n in counts.most_common(3):
         if any(n >= max(least, part * len(chapters)) for least, part in REPEATS):
-            pattern = re.escape(line).replace("'", ".")
-            yield (
-                f"the line {quote(line)} stands in {n} of {len(chapters)} chapters. --drop_lines='{pattern}' removes it"
-            )
+            setting = drop_lines(re.escape(line))
+            yield f"the line {quote(line)} stands in {n} of {len(chapters)} chapters. {setting} removes it"
+
+
+def drop_lines(pattern: str) -> str:
+    """The setting as it can be pasted into a shell."""
+    mark = '"' if os.name == "nt" else "'"
+    return f"--drop_lines={mark}{pattern.replace(mark, '.')}{mark}"
 
 
 # -- counting ---------------------------------------------------------------------------------------------------------
