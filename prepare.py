@@ -62,6 +62,8 @@ from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 
+from tqdm import tqdm
+
 from files import write_atomic
 from text import quality
 from text.bins import build_vocabulary, hold_out, remove_overlap, staging_folder, write_bins
@@ -70,7 +72,6 @@ from text.chapters import HeadingFinder, Headings, find_headings, plan
 from text.classic import fetch_classic
 from text.cleaning import Cleaner, CleaningOptions, regular_expression
 from text.copies import CopyFinder
-from text.progress import progress
 from text.readers import Document, Source, find_sources, holds_files
 from tokenizer import Tokenizer
 
@@ -122,7 +123,7 @@ def read_book(
 ) -> tuple[Headings, CopyFinder]:
     """Read and clean all sources, find the chapters, leave out copies. Raises UserError when there is no text."""
     finder = HeadingFinder(heading)
-    for source in progress(sources, "read", "files"):
+    for source in tqdm(sources, "read", unit=" files", leave=False, delay=1.0):
         for number, document in enumerate(source.documents()):
             finder.begin_document(first_of_file=number == 0)
             read_document(document, cleaner, finder, book)

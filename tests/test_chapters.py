@@ -55,9 +55,29 @@ def titles(text: str, **options) -> list[str]:
 
 
 def test_end_of_a_chapter_is_no_heading():
-    ends = ["（第一章完）", "第二章完", "【第三章 终】"]
-    text = "".join(f"第{n}章 风起\n{prose(i)}{end}\n" for i, (n, end) in enumerate(zip("一二三", ends)))
-    assert titles(text) == ["第一章 风起", "第二章 风起", "第三章 风起"]
+    ends = ["（第一章完）", "第二章完", "【第三章 终】", "----第四章完----", "（第五章·完）", "***第六章完***"]
+    text = "".join(f"第{n}章 风起\n{prose(i)}{end}\n" for i, (n, end) in enumerate(zip("一二三四五六", ends)))
+    assert titles(text) == [f"第{n}章 风起" for n in "一二三四五六"]
+
+
+@pytest.mark.parametrize("form", ["{n:03}\xa0山门", "第\xa0{n}\xa0章 山门", "Chapter\u2003{n}", "番外\xa0{n}"])
+def test_blanks_of_web_pages_in_headings_are_spaces(form):
+    headings = ["楔子\xa0风", *(form.format(n=n) for n in range(1, 9))]
+    assert titles(book(*headings)) == headings
+
+
+@pytest.mark.parametrize("heading", ["番外（1）重逢", "番外（一）", "番外之重逢", "外传之剑"])
+def test_extra_with_a_number_or_title_behind_it_is_a_heading(heading):
+    assert titles(book("第一章 山", "第二章 风", "第三章 雨", heading))[3:] == [heading]
+
+
+@pytest.mark.parametrize("form", ["{}", "- {} -", "第{}页", "{}/160", "Page {}", "[{}]", "凡人修仙传 {}"])
+def test_page_numbers_do_not_replace_chapters(form):
+    text = ""
+    for chapter in range(20):
+        text += f"第{chapter + 1}章 山门\n"
+        text += "".join(prose(10 * chapter + i, 8) + form.format(8 * chapter + i + 1) + "\n" for i in range(8))
+    assert titles(text) == [f"第{n}章 山门" for n in range(1, 21)]
 
 
 @pytest.mark.parametrize("form", ["第{}章：", "{}、", "{}："])

@@ -66,6 +66,11 @@ def test_read_html_reads_a_character_that_is_a_picture():
     assert (page.lines, page.pictures, page.pictures_in_text) == (["姓喆，"], 3, 2)
 
 
+def test_read_html_counts_the_icon_of_a_footnote_as_a_picture():
+    page = read_html("<p>他说<a class='duokan-footnote' href='#f1'><img alt='注' src='note.png'/></a>，走了。</p>")
+    assert "".join(page.lines).strip() == "他说，走了。" and page.pictures == 1
+
+
 def test_read_html_takes_a_long_heading_for_a_paragraph():
     assert read_html(f"<h2>{'甲' * 200}</h2>").titles == set()
 

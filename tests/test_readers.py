@@ -2,6 +2,7 @@ import bz2
 import gzip
 import json
 import lzma
+import zipfile
 from collections import Counter
 
 import pytest
@@ -399,6 +400,13 @@ def test_zip_names_in_gbk_are_read(tmp_path):
     data = zip_archive({"abcd10.txt": "乙", "abcd2.txt": "甲"}).replace(b"abcd", "第章".encode("gbk"))
     (tmp_path / "a.zip").write_bytes(data)
     assert [source.name[-8:] for source in find_sources([str(tmp_path / "a.zip")])] == [":第章2.txt", "第章10.txt"]
+
+
+def test_zip_names_that_python_has_from_their_unicode_field_are_kept():
+    """From Python 3.12 on they have no mark of UTF-8, and are not in cp437."""
+    in_gbk = "楔子.txt".encode("gbk").decode("cp437")
+    infos = [zipfile.ZipInfo(name) for name in ("第一章/甲.txt", "b.txt", in_gbk)]
+    assert containers.member_names(infos) == ["第一章/甲.txt", "b.txt", "楔子.txt"]
 
 
 def test_archive_nested_too_deeply_is_counted(tmp_path):

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from dataset import FORMAT, STAGING, promote_staged
 from files import FolderLock, fsync, sha256
 from text.book import BookFile
 from text.chapters import PIECE
 from text.copies import COPIED, CopyFinder, body_of, sentence_hashes, without_known_lines
-from text.progress import progress
 from tokenizer import Tokenizer
 
 MAX_OVERLAP = 0.1  # of the held-out text may stand in the training text too, such as a verse or a set phrase
@@ -118,7 +118,7 @@ def write_bins(folder: Path, book: BookFile, validation: list[int], tokenizer: T
     cls = np.array([tokenizer.cls], dtype="<u2")
     tokens, characters, chosen = Counter(), Counter(), set(validation)
     with open(folder / "train.bin", "wb") as train, open(folder / "val.bin", "wb") as val:
-        for i, chapter in enumerate(progress(book.chapters, "encode", "chapters")):
+        for i, chapter in enumerate(tqdm(book.chapters, "encode", unit=" chapters", leave=False, delay=1.0)):
             part, file = ("val", val) if i in chosen else ("train", train)
             ids = tokenizer.encode_lines(book.read(i), allow_special=False).astype("<u2", copy=False)
             file.writelines([cls, ids] if chapter.begins else [ids])

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from operator import ne
 
-import numpy as np
-
 from configurator import UserError
 
 # vertical tab, form feed, file, group and record separator, next line, line and paragraph separator
@@ -17,9 +15,6 @@ CONTROLS = (
     "\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\xad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
 )
 LINE_END, CONTROL = re.compile(f"[{LINE_ENDS}]"), re.compile(f"[{CONTROLS}]")
-IS_SPECIAL = np.zeros(0x110000, dtype=bool)  # by code point: a line end or a control character
-for first, last in re.findall("(.)(?:-(.))?", LINE_ENDS + CONTROLS, re.DOTALL):
-    IS_SPECIAL[ord(first) : ord(last or first) + 1] = True
 # Unicode's white space, and the fillers that look like it: Hangul's and Braille's
 BLANKS = " \t\xa0\u115f\u1160\u1680\u202f\u205f\u2800\u3000\u3164\uffa0" + "".join(map(chr, range(0x2000, 0x200B)))
 
@@ -85,13 +80,11 @@ class Cleaner:
         if returns := block.count("\r"):
             self.removed["carriage returns"] += returns
             block = block.replace("\r\n", "\n").replace("\r", "\n")
-        codes = np.frombuffer(block.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-        if IS_SPECIAL[codes].any():  # twice as fast as to search with the patterns
-            block, n = LINE_END.subn("\n", block)
-            self.removed["other line ends"] += n
-            if self.options.clean:
-                block, n = CONTROL.subn("", block)
-                self.removed["control characters"] += n
+        block, n = LINE_END.subn("\n", block)
+        self.removed["other line ends"] += n
+        if self.options.clean:
+            block, n = CONTROL.subn("", block)
+            self.removed["control characters"] += n
         return block
 
     def without_dropped(self, lines: str) -> str:

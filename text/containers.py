@@ -13,7 +13,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -184,36 +184,34 @@ def zip_members(file: File) -> list[File]:
 
 
 def member_names(infos: list[zipfile.ZipInfo]) -> list[str]:
-    """The names in a .zip. Those without the mark of UTF-8 are in the encoding of the system where it was made."""
-    raw = b"\n".join(info.filename.encode("cp437", "replace") for info in infos if not info.flag_bits & 0x800)
-    try:
-        encoding = detect_encoding(raw)
-    except NotText:
-        encoding = "cp437"
-    names = [
-        info.filename
-        if info.flag_bits & 0x800
-        else info.filename.encode("cp437", "replace").decode(encoding, "replace")
-        for info in infos
-    ]
+    """The names in a .zip. One that is not in cp437 is in Unicode already (from Python 3.12 on, also by its field)."""
+    names, raw = [info.filename for info in infos], {}
+    for i, info in enumerate(infos):
+        with suppress(UnicodeEncodeError):
+            if not info.flag_bits & 0x800:
+                raw[i] = info.filename.encode("cp437")
+    for i, name in zip(raw, decoded(raw.values())):
+        names[i] = name
     return [name.replace("\\", "/") for name in names]
 
 
 def tar_members(file: File) -> list[File]:
     """The files in a .tar. Raises an error of DAMAGE when it is damaged."""
+    infos = [info for info in open_tar(file).getmembers() if info.isreg() and not info.issparse()]
     return [
-        member(file, tar_name(info), lambda info=info: open_tar(file).extractfile(info), info.size)
-        for info in open_tar(file).getmembers()
-        if info.isreg() and not info.issparse()
+        member(file, name, lambda info=info: open_tar(file).extractfile(info), info.size)
+        for name, info in zip(decoded(info.name.encode("utf-8", "surrogateescape") for info in infos), infos)
     ]
 
 
-def tar_name(info: tarfile.TarInfo) -> str:
-    raw = info.name.encode("utf-8", "surrogateescape")
+def decoded(names: Iterable[bytes]) -> list[str]:
+    """Names in the encoding of the system where the archive was made."""
+    names = list(names)
     try:
-        return raw.decode(detect_encoding(raw), "replace")
+        encoding = detect_encoding(b"\n".join(names))
     except NotText:
-        return raw.decode("utf-8", "replace")
+        encoding = "cp437"
+    return [name.decode(encoding, "replace") for name in names]
 
 
 def member(archive: File, name: str, opener: Callable[[], IO[bytes]], packed_size: int) -> File:

@@ -47,7 +47,7 @@ WORDS = (
 )
 PART_BEGINNINGS = "楔自代总總原译譯序推再前引凡导導尾後后終终最大完本上中下新结結跋卷题題幕间間附特内內作番外"
 ENGLISH_WORDS = "(?:[Pp]ro|[Ee]pi)logue|(?:PRO|EPI)LOGUE|(?:[Ff]ore|[Aa]fter)word|(?:FORE|AFTER)WORD|[Ss]ide [Ss]tory"
-EXTRA = f"(?:番外[卷传傳]?|外[传傳]|前[传傳])(?:篇|{ORDINAL})?"
+EXTRA = f"(?:番外[卷传傳]?|外[传傳]|前[传傳])(?:篇|之{TITLE}|[（(【][^\n]{{1,5}}[）)】]{TITLE}|{ORDINAL})?"
 UNNUMBERED = f"(?:(?:{WORDS}){ORDINAL}?|{EXTRA}){AFTER}|(?:{ENGLISH_WORDS})(?:[:：.—-][^\n]{{0,60}})?"
 
 # Chapter 1 The Road, CHAPTER XII, chapter.844, Chapter Twenty: Snow. Not: Chapter 1 of the book
@@ -71,6 +71,7 @@ HEADING = re.compile(f"(?:{NUMBERED}|{NUMBERED_WITHOUT_GAP}|{ENGLISH}){DECORATIO
 # -- what may be one, if the numbers of such lines count up -----------------------------------------------------------
 
 MAX_LINE = 100  # characters
+BLANK = re.compile("[\xa0\u2000-\u200a\u202f\u205f]")  # is read as a space
 WORD_NUMBERS = {
     word: value
     for value, word in enumerate(
@@ -87,7 +88,8 @@ ORDINAL_FORM = re.compile(
 )
 # 第三章完, （第一卷 完）: they end a chapter
 END_OF_CHAPTER = re.compile(
-    f"(?:第{SPACE}{SPACED}{SPACE}[章回节節话話卷集部篇]|卷{NUMBER}){ENDED}|[（(【\\[].{{0,12}}[章回节節话話卷集部篇]{SPACE}{ENDED}[）)】\\]]"
+    f"{DECORATION}*(?:第{SPACE}{SPACED}{SPACE}[章回节節话話卷集部篇]|卷{NUMBER}){ENDED}{DECORATION}*"
+    f"|[（(【\\[].{{0,12}}[章回节節话話卷集部篇]{GAP}*{ENDED}[）)】\\]]"
 )
 # 第一章：, 一、, 1、
 NUMBER_ALONE = re.compile(f"{START}(?:第{SPACE}{SPACED}{SPACE}[章回节節话話卷集部篇]|{NUMBER})[、：:]")
@@ -167,6 +169,7 @@ def line_numeral(text: str) -> int | None:
 
 def parse(text: str) -> tuple[str, int | None, bool] | None:
     """A line -> its form, its number, and whether it is a heading for certain. None: it can be none."""
+    text = BLANK.sub(" ", text)
     if END_OF_CHAPTER.fullmatch(text.strip()):
         return None
     start = AT_START.match(text).end()
@@ -249,6 +252,7 @@ def candidates(block: str, heading: re.Pattern | None = None) -> Iterator[tuple[
     if heading:
         starts = {match.start() for match in re.finditer("\n(.*)", text) if heading.search(match[1])}
     else:
+        text = BLANK.sub(" ", text)
         ordinals = [match.start() for match in WITH_ORDINAL.finditer(text)]
         starts = {text.rfind("\n", max(0, at - 30), at) for at in ordinals} - {-1}
         starts |= {match.start() for match in WITH_START.finditer(text)}

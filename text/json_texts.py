@@ -192,14 +192,6 @@ def parse_values(source: str) -> list:
     return values
 
 
-def parse_line(line: str):
-    """A line of JSON lines. Raises ValueError."""
-    try:
-        return json.loads(line.strip("\ufeff"), strict=False)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
 def table_names(line: str) -> list[str]:
     """The names of the columns in the first line of a .csv or .tsv."""
     return [name.strip().strip('"').strip().lower() for name in line.strip("\ufeff\r\n ").split(separator(line))]

@@ -129,7 +129,9 @@ def kind_of_zip(file: File) -> str:
         names = set(open_zip(file).namelist())
     except DAMAGE as error:
         raise damage(file.name, error) from None
-    mimetype = beginning_of(file, "mimetype")  # empty when there is none
+    mimetype = b""
+    with suppress(*DAMAGE), open_zip(file).open("mimetype") as member:
+        mimetype = member.read(100)
     if b"opendocument" in mimetype:
         return ".odt" if b"opendocument.text" in mimetype else ".ods"
     has_pages = any(name.lower().endswith((".xhtml", ".html", ".htm")) for name in names)
@@ -144,13 +146,6 @@ def kind_of_zip(file: File) -> str:
     if file.ending == ".odt" and "content.xml" in names:
         return ".odt"
     return "program" if "META-INF/MANIFEST.MF" in names else ".zip"
-
-
-def beginning_of(file: File, name: str) -> bytes:
-    """The first bytes of a member of a .zip."""
-    with suppress(*DAMAGE), open_zip(file).open(name) as member:
-        return member.read(100)
-    return b""
 
 
 def is_text(file: File) -> bool:

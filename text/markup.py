@@ -94,7 +94,8 @@ class Extractor:
             self.skipping = ""
         elif tag in ("img", "image"):
             alternative, inside = attributes.get("alt", ""), bool("".join(self.line).strip())
-            if inside and len(alternative) == 1 and alternative.isalpha() and alternative not in "图圖":
+            is_character = len(alternative) == 1 and alternative.isalpha() and alternative not in "图圖"
+            if inside and is_character and not self.link:  # with a link it is the icon of a footnote
                 self.data(alternative)  # a rare character, shown as a picture
             else:
                 self.page.pictures += 1

@@ -14,9 +14,8 @@ NUMBER = re.compile(
     rf"([0-9]+|[{''.join(DIGITS)}{''.join(UNITS)}{''.join(TENS)}]+|(?<=[(\[【])[上中下](?=[)\]】])|[上中下](?=[卷册冊部篇集]|$))"
 )
 FIRST = re.compile(r"[\W_]*(?:内容简介|簡介|简介|自?序|楔子|前言|引[子言]|prologue|preface|foreword)", re.IGNORECASE)
-LAST = re.compile(
-    r"[\W_]*(?:尾声|尾聲|后记|後記|番外|外传|外傳|终章|終章|大结局|完本感言|跋|附录|附錄|epilogue|afterword)",
-    re.IGNORECASE,
+LAST = re.compile(  # in this order
+    r"[\W_]*(?:(终章|終章|大[结結]局)|(尾声|尾聲|epilogue)|(番外|外[传傳])|(后记|後記|完本感言|跋|附录|附錄|afterword))"
 )
 
 
@@ -28,8 +27,9 @@ def natural_key(path: str) -> list:
 def name_key(name: str) -> list:
     """A rank, then texts and numbers in turn, so that keys can be compared; the name itself decides between equals."""
     folded = unicodedata.normalize("NFKC", name).casefold()
-    rank = 0 if FIRST.match(folded) else 2 if LAST.match(folded) else 1
-    parts = NUMBER.split(re.sub(r"\.[a-z0-9]{1,8}$", "", folded))
+    last = LAST.match(folded)
+    rank = 0 if FIRST.match(folded) else 1 + (last.lastindex if last else 0)
+    parts = NUMBER.split(re.sub(r"\.(?![0-9]+$)[a-z0-9]{1,8}$", "", folded))
     return [rank, tuple((number(part), "") if i % 2 else (0, part) for i, part in enumerate(parts)), name]
 
 

@@ -147,7 +147,8 @@ def choose(counts: list[Count], size: int) -> list[Count]:
     main = max(known, key=lambda count: (spread(count), not count.is_of_volumes, len(count.lines)), default=None)
     others = [count for count in counts if count.form not in KNOWN_FORMS and explains(count, size)]
     best = max(others, key=lambda count: spread(count) * count.regularity, default=None)
-    if best and spread(best) > 3 * (spread(main) if main else 0):
+    is_good = main and not main.is_of_volumes and main.form[-1] not in "集篇" and explains(main, size)
+    if best and not is_good and spread(best) > 3 * (spread(main) if main else 0):
         main = best
     if main is None:
         return []

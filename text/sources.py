@@ -147,14 +147,14 @@ class Source:
         for number, line in enumerate(json_texts.split_lines(self.text()), 1):
             if line.strip():
                 try:
-                    item = json_texts.parse_line(line)
+                    items = json_texts.parse_values(line)
                 except ValueError as error:
                     if not found and line.lstrip()[:1] in "[{":  # one JSON text over several lines
                         yield from self.json_items()
                         return
                     raise UserError(f"{self.name}, line {number:,}: {error}") from None
                 found = True
-                for inner in json_texts.flattened([item]):
+                for inner in json_texts.flattened(items):
                     yield inner, f"line {number:,}"
 
     def table_rows(self) -> Iterator[tuple]:
