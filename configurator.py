@@ -100,7 +100,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 # Setting -> advice against running out of memory. Only advice for settings that the script has is printed.
 LESS_MEMORY = {
-    "batch_size": "--batch_size=auto or a smaller one (raise --gradient_accumulation_steps to match, if not auto)",
+    "batch_size": "--batch_size=auto, or a smaller one (with more --gradient_accumulation_steps, unless that is auto)",
     "block_size": "a smaller --block_size",
     "checkpoint_activations": "--checkpoint_activations",
     "num_samples": "a smaller --num_samples",

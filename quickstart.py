@@ -56,11 +56,11 @@ def main():
 def newer_texts(meta: Path) -> bool:
     """Does the folder hold a text that meta.json does not list, or that is newer than it?"""
     sources = json.loads(meta.read_text(encoding="utf-8"))["sources"]
-    known = {part.partition(":")[0] for source in sources for part in source["path"].split("/")}  # a.zip:b.txt
+    parts = {part for source in sources for part in source["path"].split("/")}
+    known = parts | {part.partition(":")[0] for part in parts}  # a.zip:b.txt
     made_by_prepare = ("train.bin", "val.bin", "vocab.txt", "meta.json")
     texts = [p for p in meta.parent.iterdir() if p.name not in made_by_prepare and not p.name.startswith(".")]
-    made = meta.stat().st_mtime  # a copy keeps its text's st_mtime; its st_ctime is when it was made
-    return any(p.name not in known or max(p.stat().st_mtime, p.stat().st_ctime) > made for p in texts)
+    return any(p.name not in known or p.stat().st_mtime > meta.stat().st_mtime for p in texts)
 
 
 def install(requirements: str) -> None:

@@ -5,7 +5,7 @@ Train a GPT on a prepared text.
     python train.py config/laptop.py                   five minutes on two CPU cores
     python train.py config/novel.py --batch_size=4     change any setting
     python train.py config/novel.py --resume           continue from the newest checkpoint
-    torchrun --standalone --nproc_per_node=2 train.py config/novel.py
+    python -m torch.distributed.run --standalone --nproc_per_node=2 train.py config/novel.py
 
 Ctrl-C saves and stops. The run's folder holds checkpoints (which transformers opens), log.txt,
 metrics.jsonl, loss.png, samples/ and tensorboard/ (tensorboard --logdir out).
@@ -423,7 +423,10 @@ class Trainer:
 
     def restore(self, saved: dict) -> None:
         """Continue with the optimizer, the gradient scale and the random numbers of a checkpoint."""
-        self.optimizers.load_state_dict(saved["optimizers"])
+        try:
+            self.optimizers.load_state_dict(saved["optimizers"])
+        except ValueError:
+            raise UserError(f"{self.out_dir} was saved by a version with other parameter groups; start again") from None
         if saved["scaler"]:  # that of another precision is empty
             self.scaler.load_state_dict(saved["scaler"])
         if self.rank < len(saved["random"]):  # an additional process keeps the random numbers of its seed

@@ -17,7 +17,8 @@ from measure import ROOT, show
 from configurator import UserError, run
 from machine import pick_device
 
-WAYS = (("8", "4", True), ("8", "4", False), ("16", "2", True), ("auto", "4", True))  # see rows
+# batch_size, gradient_accumulation_steps, compile
+WAYS = (("8", "4", True), ("8", "4", False), ("16", "2", True), ("auto", "4", True))
 LIMITS = ["--epochs=0", "--max_iters=40", "--eval_interval=40", "--gpu_memory=8"]
 
 

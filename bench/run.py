@@ -34,6 +34,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 from machine import pick_device
 
@@ -82,9 +83,10 @@ def measure(command: list[str], seconds: float) -> str:
         return f"exit status {status}" if status else ""
     except subprocess.TimeoutExpired:
         return "no time left"
-    finally:  # with the processes that it started, which would keep the GPU
-        if process.poll() is None:
+    finally:  # end it and the processes that it started, which would keep the GPU
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
+        process.wait()
 
 
 if __name__ == "__main__":

@@ -71,6 +71,11 @@ def test_extra_with_a_number_or_title_behind_it_is_a_heading(heading):
     assert titles(book("第一章 山", "第二章 风", "第三章 雨", heading))[3:] == [heading]
 
 
+@pytest.mark.parametrize("line", ["前传之后的故事就这样开始了……", "外传（一）说的是什么？", "番外之人，听我一言！"])
+def test_sentence_about_an_extra_is_no_heading(line):
+    assert len(titles(book("第一章 山", "第二章 风", "第三章 雨", line))) == 3
+
+
 @pytest.mark.parametrize("form", ["{}", "- {} -", "第{}页", "{}/160", "Page {}", "[{}]", "凡人修仙传 {}"])
 def test_page_numbers_do_not_replace_chapters(form):
     text = ""

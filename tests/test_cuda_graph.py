@@ -144,9 +144,9 @@ def test_cache_is_freed_without_garbage_collection(tapes):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
 @pytest.mark.filterwarnings("error:generating without CUDA graphs")
-@pytest.mark.parametrize("dtype, agreement", [(torch.float32, 0.9), (torch.bfloat16, 0.5), (torch.float16, 0.5)])
+@pytest.mark.parametrize("dtype, agreement", [(torch.float32, 0.9), (torch.bfloat16, 0.3), (torch.float16, 0.3)])
 def test_cuda_graphs_generate_the_plain_text(dtype, agreement):
-    """In 16 bits one rounding error can change a token, and all that follow."""
+    """In 16 bits a rounding error can change a token, and what follows. Keys in a wrong place: at most 0.15 agree."""
     device = torch.device("cuda")
     cuda_graphs_work.cache_clear()
     fast = optimize_for_inference(lively_model(300), device, dtype)

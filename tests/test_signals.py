@@ -6,11 +6,13 @@ import pytest
 
 from training.signals import StopSignal
 
+HANGUP = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []  # Windows has none
+
 
 @pytest.fixture
 def stop(monkeypatch):
     """A StopSignal, and the list of statuses with which it would have exited."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, *HANGUP)}
     exits = []
     monkeypatch.setattr(os, "_exit", exits.append)
     yield StopSignal(), exits
@@ -23,6 +25,15 @@ def test_stop_signal_ignores_the_second_of_two_signals_at_once(stop):
     signal.raise_signal(signal.SIGINT)
     signal.raise_signal(signal.SIGINT)  # torchrun sends each twice
     assert stop_signal.number == signal.SIGINT and not exits
+
+
+@pytest.mark.skipif(not HANGUP, reason="no SIGHUP here")
+def test_stop_signal_of_a_closed_terminal_is_remembered_but_not_under_nohup(stop):
+    signal.raise_signal(signal.SIGHUP)
+    assert stop[0].number == signal.SIGHUP
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.raise_signal(signal.SIGHUP)
+    assert StopSignal().number == 0 and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
 def test_stop_signal_is_remembered_when_the_terminal_is_gone(stop, monkeypatch):

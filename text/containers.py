@@ -13,7 +13,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -190,28 +190,30 @@ def member_names(infos: list[zipfile.ZipInfo]) -> list[str]:
         with suppress(UnicodeEncodeError):
             if not info.flag_bits & 0x800:
                 raw[i] = info.filename.encode("cp437")
-    for i, name in zip(raw, decoded(raw.values())):
-        names[i] = name
+    try:
+        encoding = detect_encoding(b"\n".join(raw.values()))
+    except NotText:
+        encoding = "cp437"
+    for i, name in raw.items():
+        names[i] = name.decode(encoding, "replace")
     return [name.replace("\\", "/") for name in names]
 
 
 def tar_members(file: File) -> list[File]:
     """The files in a .tar. Raises an error of DAMAGE when it is damaged."""
-    infos = [info for info in open_tar(file).getmembers() if info.isreg() and not info.issparse()]
     return [
-        member(file, name, lambda info=info: open_tar(file).extractfile(info), info.size)
-        for name, info in zip(decoded(info.name.encode("utf-8", "surrogateescape") for info in infos), infos)
+        member(file, tar_name(info), lambda info=info: open_tar(file).extractfile(info), info.size)
+        for info in open_tar(file).getmembers()
+        if info.isreg() and not info.issparse()
     ]
 
 
-def decoded(names: Iterable[bytes]) -> list[str]:
-    """Names in the encoding of the system where the archive was made."""
-    names = list(names)
+def tar_name(info: tarfile.TarInfo) -> str:
+    raw = info.name.encode("utf-8", "surrogateescape")
     try:
-        encoding = detect_encoding(b"\n".join(names))
+        return raw.decode(detect_encoding(raw), "replace")
     except NotText:
-        encoding = "cp437"
-    return [name.decode(encoding, "replace") for name in names]
+        return raw.decode("utf-8", "replace")
 
 
 def member(archive: File, name: str, opener: Callable[[], IO[bytes]], packed_size: int) -> File:

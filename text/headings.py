@@ -22,6 +22,7 @@ SPACED = f"[0-9０-９{CHINESE}](?:{SPACE}[0-9０-９{CHINESE}])*"  # 第 十 �
 OF = "(?:[/／.．~～-][0-9０-９]+)?"  # 第1/12章, 第3.5章, 第1-3章
 GAP = "[ \t\u3000:：、.．·・—–|｜_-]"  # between number and title: 第一回 宴桃园, 第一卷：风起
 TITLE = "[^\n]{0,40}[^\n。，、；：]"  # the rest of the line, which does not end as prose does
+SHORT = "[^\n。！？；，、：…”]{1,24}"  # a title that nothing separates from what is before it
 CHAPTER_UNITS = "章回节節话話集篇"
 VOLUME_UNITS = "卷部季册冊编編"
 ENDED = "(?:完[结結毕畢]?|[结結]束|[终終])"
@@ -47,7 +48,8 @@ WORDS = (
 )
 PART_BEGINNINGS = "楔自代总總原译譯序推再前引凡导導尾後后終终最大完本上中下新结結跋卷题題幕间間附特内內作番外"
 ENGLISH_WORDS = "(?:[Pp]ro|[Ee]pi)logue|(?:PRO|EPI)LOGUE|(?:[Ff]ore|[Aa]fter)word|(?:FORE|AFTER)WORD|[Ss]ide [Ss]tory"
-EXTRA = f"(?:番外[卷传傳]?|外[传傳]|前[传傳])(?:篇|之{TITLE}|[（(【][^\n]{{1,5}}[）)】]{TITLE}|{ORDINAL})?"
+IN_BRACKETS = "[（(【][^\n]{1,5}[）)】]"
+EXTRA = f"(?:番外[卷传傳]?|外[传傳]|前[传傳])(?:篇|{ORDINAL}|之(?![后後前中]){SHORT}|{IN_BRACKETS}{SHORT})?"
 UNNUMBERED = f"(?:(?:{WORDS}){ORDINAL}?|{EXTRA}){AFTER}|(?:{ENGLISH_WORDS})(?:[:：.—-][^\n]{{0,60}})?"
 
 # Chapter 1 The Road, CHAPTER XII, chapter.844, Chapter Twenty: Snow. Not: Chapter 1 of the book

@@ -28,7 +28,7 @@ class Recipe:
     def fit(self, windows_per_epoch: int, world_size: int = 1) -> "Recipe":
         """A copy with numbers for "auto" (but batch_size, which depends on the memory: MemoryOptions).
 
-        - batch_size: with several processes and gradient_accumulation_steps "auto" at most each one's part of a step.
+        - batch_size: with several processes and gradient_accumulation_steps "auto" each one's part of a micro-batch.
         - gradient_accumulation_steps: an epoch has about 240 steps, a step 8 to 32 windows (of all processes).
         - epochs: 8, or as many as make 600 steps.
         - weight_decay: a weight is a moving average of its updates over 1 / (learning_rate * weight_decay) steps. In
@@ -41,12 +41,13 @@ class Recipe:
         accumulation, epochs, weight_decay = self.gradient_accumulation_steps, self.epochs, self.weight_decay
         if accumulation == "auto":
             windows = min(MOST_WINDOWS, max(MICRO_BATCH, windows_per_epoch // STEPS_PER_EPOCH))
-            divisor = world_size  # of the micro-batches of all processes
-            if auto:
-                divisor //= math.gcd(world_size, MICRO_BATCH)  # MemoryOptions divides batches of 8 among the processes
-            elif world_size > 1:
-                batch_size = min(batch_size, max(1, windows // world_size))
-            accumulation = divisor * max(1, round(windows / (batch_size * divisor)))
+            windows = batch_size * max(1, round(windows / batch_size))  # those of a single process
+            accumulation = windows // batch_size
+            if not auto or MICRO_BATCH % world_size:  # else MemoryOptions divides them
+                auto = False
+                micro_steps = math.ceil(windows / (batch_size * world_size))  # of each process
+                batch_size = max(1, round(windows / (world_size * micro_steps)))
+                accumulation = world_size * micro_steps
         steps_per_epoch = windows_per_epoch / (batch_size * accumulation)
         if epochs == "auto":
             epochs = max(EPOCHS, math.ceil(STEPS / steps_per_epoch))

@@ -8,15 +8,17 @@ import time
 
 
 class StopSignal:
-    """Remembers the first SIGINT or SIGTERM. A second one, a second or more later, exits at once.
+    """Remembers the first SIGINT, SIGTERM or SIGHUP (a closed terminal). A second one, a second later, exits at once.
 
     (torchrun sends each signal twice.) `number` is the signal's number, 0 while there was none.
     """
 
     def __init__(self):
         self.number, self.received_at = 0, 0.0
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._receive)
+        signal.signal(signal.SIGINT, self._receive)
+        signal.signal(signal.SIGTERM, self._receive)
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # ignored: nohup
+            signal.signal(signal.SIGHUP, self._receive)
 
     def _receive(self, number, frame):
         if self.number:

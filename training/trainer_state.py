@@ -117,7 +117,7 @@ def save(out_dir: Path, model: GPT, tokenizer: Tokenizer, trainer_state: dict, m
         checkpoint.save_pretrained(model, out_dir / f"ckpt-{step:08d}", tokenizer, trainer_state, metadata)
     except OSError as error:
         raise UserError(
-            f"could not save step {step:,} in {out_dir}: {error.strerror or error}. When it can be written,"
+            f"could not save step {step:,} in {out_dir}: {error.strerror or error}. Once the folder can be written to,"
             f" {how_to_continue(out_dir)}."
         ) from None
     prune(out_dir)
