@@ -44,6 +44,7 @@ def test_init_embeddings_leaves_tokens_that_do_not_occur():
 
 
 def test_init_embeddings_of_an_ensemble_have_the_same_inner_products_in_other_vectors():
+    """Of so few tokens: the SVD of many is approximate, and another for each member."""
     torch.manual_seed(0)
     model = GPT(GPTConfig(20, 8, 1, 2, 64, members=2))
     init_embeddings(model, TOKENS)

@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from model import GPT
 
@@ -17,15 +16,12 @@ def init_embeddings(model: GPT, tokens: np.ndarray) -> None:
     tokens: (n,) ids of the training text. Tokens that are not in it keep their random vector.
     """
     members = model.config.members  # of an ensemble: each has its own columns
-    wte, wpe = model.transformer.wte.weight, model.transformer.wpe.weight
-    width = wte.size(1) // members
-    vectors = neighbor_vectors(tokens, len(wte), width)
-    norm = vectors.norm(dim=1, keepdim=True)
-    vectors *= TOKEN_STD * width**0.5 / norm.clamp(min=1e-6)
-    for columns in wte.chunk(members, dim=1):
-        rotation = torch.linalg.qr(torch.randn(width, width)).Q  # so that all dimensions are equally large
-        columns.copy_(torch.where(norm > 1e-6, vectors @ rotation, columns))
-    wpe.copy_(POSITION_SCALE * sinusoids(len(wpe), width).repeat(1, members))
+    for wte in model.transformer.wte.weight.chunk(members, dim=1):
+        vectors = neighbor_vectors(tokens, *wte.shape)
+        norm = vectors.norm(dim=1, keepdim=True)
+        wte.copy_(torch.where(norm > 1e-6, vectors * (TOKEN_STD * wte.size(1) ** 0.5 / norm), wte))
+    for wpe in model.transformer.wpe.weight.chunk(members, dim=1):
+        wpe.copy_(POSITION_SCALE * sinusoids(*wpe.shape))
 
 
 def neighbor_vectors(tokens: np.ndarray, vocab_size: int, n_embd: int) -> torch.Tensor:
@@ -46,7 +42,8 @@ def neighbor_vectors(tokens: np.ndarray, vocab_size: int, n_embd: int) -> torch.
     information = (count / (total[first] * context[second])).log().clamp(min=0)
     matrix = torch.sparse_coo_tensor(counts.indices(), information, shape, check_invariants=True)
     u, s, _ = torch.svd_lowrank(matrix, q=min(n_embd, vocab_size))
-    return F.pad(u * s.sqrt(), (0, n_embd - len(s)))
+    rotation = torch.linalg.qr(torch.randn(n_embd, n_embd)).Q  # so that all dimensions are equally large
+    return (u * s.sqrt()) @ rotation[: len(s)]
 
 
 def sinusoids(n_positions: int, n_embd: int) -> torch.Tensor:

@@ -107,8 +107,7 @@ class Optimizers:
         self.params, self.grad_clip = list(model.parameters()), config.grad_clip
         matrices = [p for name, p in model.named_parameters() if p.dim() == 2 and ".h." in name]
         embeddings = [p for name, p in model.named_parameters() if p.dim() == 2 and ".h." not in name]
-        members = model.config.members
-        vectors = [p for name, p in model.named_parameters() if p.dim() < 2 and (members == 1 or ".ln_f." not in name)]
+        vectors = [p for p in self.params if p.dim() < 2]
         groups = [{"params": vectors, "weight_decay": 0.0}, {"params": embeddings, "weight_decay": 0.0}]
         self.optimizers, adamw_lr = [], config.learning_rate
         if config.optimizer == "muon":
@@ -117,9 +116,6 @@ class Optimizers:
             adamw_lr = config.adamw_learning_rate
         else:
             groups[1] = {"params": matrices + embeddings, "weight_decay": config.weight_decay}
-        if members > 1:  # ln_f's weight starts at 1 / members, so its steps are as much smaller
-            ln_f = list(model.transformer.ln_f.parameters())
-            groups.append({"params": ln_f, "weight_decay": 0.0, "lr": adamw_lr / members})
         self.optimizers.append(torch.optim.AdamW(groups, adamw_lr, (config.beta1, config.beta2), fused=True))
         self.highest_lr = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         self.skipped_in_a_row = torch.zeros((), device=self.params[0].device)
