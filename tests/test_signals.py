@@ -13,6 +13,8 @@ HANGUP = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []  # Windows has non
 def stop(monkeypatch):
     """A StopSignal, and the list of statuses with which it would have exited."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, *HANGUP)}
+    for number in HANGUP:
+        signal.signal(number, signal.SIG_DFL)  # under nohup it is ignored
     exits = []
     monkeypatch.setattr(os, "_exit", exits.append)
     yield StopSignal(), exits
