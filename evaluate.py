@@ -160,7 +160,7 @@ def held_out_pieces(corpus: Corpus, count: int, length: int) -> list[str]:
     """
     pieces = []
     for chapter in filter(None, corpus.tokenizer.decode(corpus.val).split("[CLS]")):
-        begin = end = 0
+        begin = 0
         while not begin or begin + length <= len(chapter):
             end = begin + length
             pieces.append(chapter[begin:end])

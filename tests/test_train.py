@@ -264,6 +264,16 @@ def test_resume_refuses_another_text(whole, workplace):
     check_mistake(workplace, [*RUN, "--out_dir=out/whole", "--resume", "--data_dir=data/other"], "another text")
 
 
+def test_resume_names_an_optimizer_state_of_another_version(whole, workplace):
+    run = workplace / "out/other-groups"
+    shutil.copytree(whole, run)
+    path = checkpoint.checkpoints(run)[-1] / "trainer_state.pt"
+    saved = torch.load(path, weights_only=True)
+    saved["optimizers"]["parts"][-1]["param_groups"].pop()
+    torch.save(saved, path)
+    check_mistake(workplace, [*RUN, f"--out_dir={run}", "--resume"], "other parameter groups; start again")
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "trainer_state.pt"])
 def test_resume_names_a_damaged_checkpoint_and_the_one_before(whole, workplace, name):
     run = workplace / f"out/damaged-{name}"

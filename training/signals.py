@@ -1,10 +1,10 @@
-"""Ctrl-C and SIGTERM: save and stop instead of dying in the middle of a step."""
+"""Ctrl-C, SIGTERM and a closed terminal: save and stop instead of dying in the middle of a step."""
 
-import contextlib
 import os
 import signal
 import sys
 import time
+from contextlib import suppress
 
 
 class StopSignal:
@@ -26,5 +26,5 @@ class StopSignal:
                 os._exit(128 + number)
             return
         self.number, self.received_at = number, time.monotonic()
-        with contextlib.suppress(OSError):  # the terminal is gone, or tee, which received Ctrl-C too
+        with suppress(OSError):  # the terminal is gone, or tee, which received Ctrl-C too
             print("\nstopping and saving; Ctrl-C again exits at once", file=sys.stderr)
