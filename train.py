@@ -406,9 +406,7 @@ class Trainer:
                 f"next: python sample.py --model={quote(self.out_dir.as_posix())}"
             )
         self.log.close()
-        shutdown()
-        if self.stopped:
-            raise SystemExit(128 + self.stopped)
+        shutdown(128 + self.stopped if self.stopped else 0)
 
     # -- set-up --------------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ milliseconds and does not import torch's compiler.
 import hashlib
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import warnings
@@ -36,7 +37,7 @@ class CompiledDecoder:
         file = compiled_file(model.config)
         if not file.exists():
             compile_block(model, file)
-        self.block = torch._C._aoti.AOTIModelPackageLoader(str(file), "model", True, 1, -1)
+        self.block = load_block(file)
         self.weights = [block_weights(block) for block in model.transformer.h]
 
     def new_cache(self, batch_size: int, length: int) -> KVCache:
@@ -136,13 +137,22 @@ def compiled_file(config: GPTConfig) -> Path:
     return Path(root) / "minimal-novel-gpt" / f"decode-{name}.pt2"
 
 
+def load_block(file):
+    """The compiled block in a file, as an object with boxed_run(tensors)."""
+    return torch._C._aoti.AOTIModelPackageLoader(str(file), "model", True, 1, -1)
+
+
 def has_compiler() -> bool:
     """Is there a C++ compiler? (Whether it works, only compiling shows.)"""
     return any(map(shutil.which, [os.environ["CXX"]] if "CXX" in os.environ else ["c++", "g++", "clang++", "cl"]))
 
 
 def compile_block(model: GPT, file: Path) -> None:
-    """Compile DecodeBlock for this model's shape into a file. Takes half a minute."""
+    """Compile DecodeBlock for this model's shape into a file. Takes half a minute.
+
+    Raises RuntimeError where the file cannot be loaded. That is tried in a process of its own: on a machine with an
+    H200 (torch 2.11) loading it crashed.
+    """
     print("compiling the decoder (once, about half a minute; not with --compile=False)", file=sys.stderr)
     config = model.config
     buffer = KVCache(config, 1, config.block_size + 1, torch.bfloat16).kv[0, :, 0].zero_()
@@ -155,4 +165,8 @@ def compile_block(model: GPT, file: Path) -> None:
         warnings.simplefilter("ignore")  # torch about its own code
         program = torch.export.export(DecodeBlock(), example, dynamic_shapes=shapes)
         package = torch._inductor.aoti_compile_and_package(program, package_path=f"{folder}/block.pt2")
+        code = "import sys; from generation.compiled import load_block; load_block(sys.argv[1])"
+        project = Path(__file__).parent.parent
+        if subprocess.run([sys.executable, "-c", code, package], cwd=project, capture_output=True).returncode:
+            raise RuntimeError("the compiled block cannot be loaded")
         os.replace(package, file)

@@ -1,11 +1,13 @@
 """The compiled step for int8 weights, compared with the plain model."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from models import lively_model, random_ids
 
 from generation import compiled
-from generation.compiled import CompiledDecoder
+from generation.compiled import CompiledDecoder, compiled_file
 from generation.linear import Int8Linear
 from generation.optimize import optimize_for_inference
 from machine import compile_error
@@ -35,6 +37,18 @@ def test_compiled_decoder_is_compiled_once_for_all_texts(monkeypatch):
     for rows, prompt, new in ((1, 1, 120), (1, 60, 30), (1, 5, 7), (3, 2, 60)):  # also after the window slides
         model.generate(random_ids(rows, prompt), new, seed=1)
     assert isinstance(model.decoder, CompiledDecoder)
+
+
+def test_file_that_cannot_be_loaded_is_not_kept_and_the_model_generates_without_it(monkeypatch):
+    def damaged(program, package_path):
+        Path(package_path).write_bytes(b"no package")
+        return package_path
+
+    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", damaged)
+    with pytest.warns(UserWarning, match="generating without it: the compiled block cannot be loaded"):
+        model = int8_model(20, compile=True)
+    assert model.decoder is None and not compiled_file(model.config).exists()
+    assert model.generate(random_ids(1, 5), 7, seed=1).shape == (1, 12)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ With a single process every function returns its argument.
 """
 
 import os
+import sys
 
 import torch
 import torch.distributed as dist
@@ -20,11 +21,18 @@ def init_distributed() -> tuple[int, int]:
     return dist.get_rank(), dist.get_world_size()
 
 
-def shutdown() -> None:
-    """Leave the process group when all processes have come here, so that none exits while rank 0 still saves."""
+def shutdown(status: int) -> None:
+    """End this process with an exit status when all processes have come here: none may end while rank 0 still saves.
+
+    Python does not clean up: a thread of gloo may still hold a tensor, and aborts if it frees it then (pytorch 179291).
+    """
     if dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()
+        sys.stdout.flush()
+        os._exit(status)
+    if status:
+        sys.exit(status)
 
 
 def all_reduce_max(value: float) -> float:

@@ -24,6 +24,7 @@ def init_embeddings(model: GPT, tokens: np.ndarray) -> None:
         wpe.copy_(POSITION_SCALE * sinusoids(*wpe.shape))
 
 
+@torch.sparse.check_sparse_tensor_invariants()  # torch warns where neither on nor off is chosen
 def neighbor_vectors(tokens: np.ndarray, vocab_size: int, n_embd: int) -> torch.Tensor:
     """(vocab_size, n_embd) fp32: tokens that stand next to the same tokens have similar vectors.
 
@@ -35,12 +36,12 @@ def neighbor_vectors(tokens: np.ndarray, vocab_size: int, n_embd: int) -> torch.
     pairs = torch.stack((pairs // vocab_size, pairs % vocab_size))  # (2, different bigrams)
     shape = (vocab_size, vocab_size)
     both = torch.cat((pairs, pairs.flip(0)), dim=1)  # neighbors on the right and on the left
-    counts = torch.sparse_coo_tensor(both, counts.float().repeat(2), shape, check_invariants=True).coalesce()
+    counts = torch.sparse_coo_tensor(both, counts.float().repeat(2), shape).coalesce()
     (first, second), count = counts.indices(), counts.values()
     total = torch.zeros(vocab_size).index_add_(0, first, count)  # of each token
     context = total**0.75 / (total**0.75).sum()
     information = (count / (total[first] * context[second])).log().clamp(min=0)
-    matrix = torch.sparse_coo_tensor(counts.indices(), information, shape, check_invariants=True)
+    matrix = torch.sparse_coo_tensor(counts.indices(), information, shape)
     u, s, _ = torch.svd_lowrank(matrix, q=min(n_embd, vocab_size))
     rotation = torch.linalg.qr(torch.randn(n_embd, n_embd)).Q  # so that all dimensions are equally large
     return (u * s.sqrt()) @ rotation[: len(s)]
