@@ -445,6 +445,7 @@ class Trainer:
             if error := compile_error(self.device):
                 self.log.info(f"torch.compile does not work here (--compile=False skips the test): {error}")
             else:
+                self.log.info("compiling the model in the first step, for half a minute or more")
                 model = torch.compile(model)
         if self.world_size > 1:
             device_ids = [self.device.index] if self.device.type == "cuda" else None

@@ -1,4 +1,4 @@
-# GPT-2 small on one novel of 1 to 25 MB, for a GPU with 8 GB. (Not measured on a GPU yet: see docs/BENCHMARKS.md.)
+# GPT-2 small on one novel of 1 to 25 MB, for a GPU with 8 GB (docs/BENCHMARKS.md has what was measured).
 out_dir = "out/novel"
 
 # GPT-2 small
