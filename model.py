@@ -492,8 +492,9 @@ class ChunkedCrossEntropy(torch.autograd.Function):
                 probability.scatter_add_(1, target, -torch.ones_like(target, dtype=fp32))
                 delta = probability.mul_(keep).to(dtype)
                 grad_x[rows] = delta @ weight
-                part = (delta.t() @ x_rows).to(fp32)
-                grad_head = part if grad_head is None else grad_head.add_(part)
+                part = delta.t() @ x_rows
+                grad_head = part.to(fp32) if grad_head is None else grad_head.add_(part)
+            logits = probability = delta = part = None  # freed before the next chunk's are made
         if need_grad:
             ctx.save_for_backward(grad_x, grad_head, count)
             ctx.head_dtype = head.dtype
