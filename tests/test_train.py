@@ -387,6 +387,25 @@ def test_death_of_one_process_ends_the_others(workplace):
     assert checkpoint.checkpoints(workplace / "out/mortal")
 
 
+# -- on a GPU ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
+@pytest.mark.parametrize("compile", [False, True])
+def test_cuda_run_is_resumed_learns_like_a_cpu_and_generates(workplace, compile):
+    """In fp32 on a CPU, in 16 bits on the GPU."""
+    cpu = [*RUN, "--dropout=0", "--lr_decay=constant", "--dtype=float32", f"--out_dir=out/cpu{compile}"]
+    script("train.py", *cpu, cwd=workplace)
+    gpu = [*cpu, "--device=cuda", "--dtype=auto", f"--compile={compile}", f"--out_dir=out/gpu{compile}"]
+    script("train.py", *gpu, "--max_iters=20", cwd=workplace)
+    out = script("train.py", *gpu, "--resume", cwd=workplace).stdout
+    assert "resumed" in out and "GB used at most" in out
+    expected, got = (losses(workplace / f"out/{device}{compile}")[40] for device in ("cpu", "gpu"))
+    assert got == pytest.approx(expected, abs=0.05)
+    done = script("sample.py", f"--model=out/gpu{compile}", "--start=却说", "--device=cuda", "--seed=1", cwd=workplace)
+    assert done.stdout.startswith("却说") and "without CUDA graphs" not in done.stderr
+
+
 # -- the model that a run begins with ----------------------------------------------------------------------------------
 
 
