@@ -391,7 +391,7 @@ class Trainer:
         trainer_state.save(self.out_dir, self.model, self.corpus.tokenizer, saved, metadata)
 
     def finish(self) -> None:
-        """Save after a signal, say how the run ended, and exit with 128 + the signal's number after one."""
+        """Save after a signal and say how the run ended. Exits with 128 + the signal's number after one."""
         state = self.state
         if self.stopped:
             self.save()
@@ -445,7 +445,7 @@ class Trainer:
             if error := compile_error(self.device):
                 self.log.info(f"torch.compile does not work here (--compile=False skips the test): {error}")
             else:
-                self.log.info("compiling the model in the first step, for half a minute or more")
+                self.log.info("the first step compiles the model: half a minute or more, the first time")
                 model = torch.compile(model)
         if self.world_size > 1:
             device_ids = [self.device.index] if self.device.type == "cuda" else None

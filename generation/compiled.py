@@ -29,7 +29,8 @@ FOUR_WEIGHTS_AT_ONCE = torch.backends.cpu.get_cpu_capability() != "AVX512"
 class CompiledDecoder:
     """model.decoder for an int8 model. Prompts and several rows take the model's own way.
 
-    Compiles the block if there is no file of it. Raises whatever torch's compiler raises where it does not work.
+    Compiles the block if there is no file of it. Raises whatever torch's compiler raises where it does not work, and
+    RuntimeError where the file is empty: the compiled block could not be loaded.
     """
 
     def __init__(self, model: GPT):
@@ -37,6 +38,8 @@ class CompiledDecoder:
         file = compiled_file(model.config)
         if not file.exists():
             compile_block(model, file)
+        if not file.stat().st_size:
+            raise RuntimeError(f"the compiled block cannot be loaded (delete {file} to try again)")
         self.block = load_block(file)
         self.weights = [block_weights(block) for block in model.transformer.h]
 
@@ -150,8 +153,8 @@ def has_compiler() -> bool:
 def compile_block(model: GPT, file: Path) -> None:
     """Compile DecodeBlock for this model's shape into a file. Takes half a minute.
 
-    Raises RuntimeError where the file cannot be loaded. That is tried in a process of its own: on a machine with an
-    H200 (torch 2.11) loading it crashed.
+    It is loaded in a process of its own first, because that crashed on a machine with an H200 (torch 2.11). Where it
+    fails, the file is left empty.
     """
     print("compiling the decoder (once, about half a minute; not with --compile=False)", file=sys.stderr)
     config = model.config
@@ -165,8 +168,9 @@ def compile_block(model: GPT, file: Path) -> None:
         warnings.simplefilter("ignore")  # torch about its own code
         program = torch.export.export(DecodeBlock(), example, dynamic_shapes=shapes)
         package = torch._inductor.aoti_compile_and_package(program, package_path=f"{folder}/block.pt2")
-        code = "import sys; from generation.compiled import load_block; load_block(sys.argv[1])"
-        project = Path(__file__).parent.parent
-        if subprocess.run([sys.executable, "-c", code, package], cwd=project, capture_output=True).returncode:
-            raise RuntimeError("the compiled block cannot be loaded")
-        os.replace(package, file)
+        code = "import sys; sys.path.insert(0, sys.argv[1]); import generation.compiled as c; c.load_block(sys.argv[2])"
+        command = [sys.executable, "-c", code, str(Path(__file__).resolve().parent.parent), package]
+        if subprocess.run(command, capture_output=True, timeout=120).returncode:
+            file.touch()
+        else:
+            os.replace(package, file)

@@ -2,6 +2,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,9 +23,13 @@ RUN = [*TINY, "--max_iters=40", "--eval_interval=10", "--dropout=0.1", "--seed=1
 ENSEMBLE = ["--members=2", "--residual_multiplier=0.25", "--logit_scale=1.1"]
 
 
-def losses(run) -> dict:
-    """step -> (training loss, validation loss) of a run's metrics."""
-    return {m["step"]: (m.get("loss"), m.get("val_loss")) for m in read_metrics(run) if "loss" in m or "val_loss" in m}
+def losses(run) -> dict[int, dict[str, float]]:
+    """step -> its training loss and validation loss, those that a run's metrics have."""
+    found = {}
+    for record in read_metrics(run):
+        both = {name: record[name] for name in ("loss", "val_loss") if name in record}
+        found.setdefault(record["step"], {}).update(both)
+    return found
 
 
 def weights(run) -> bytes:
@@ -55,10 +60,10 @@ def ensemble(workplace):
     return workplace / "out/ensemble"
 
 
-def start(command, cwd) -> subprocess.Popen:
+def start(command, cwd, **environment) -> subprocess.Popen:
     """Start a command in the background."""
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8"}
-    return subprocess.Popen([sys.executable, *map(str, command)], cwd=cwd, env=ENVIRONMENT, **output)
+    return subprocess.Popen([sys.executable, *map(str, command)], cwd=cwd, env={**ENVIRONMENT, **environment}, **output)
 
 
 def start_training(workplace, name, *arguments) -> subprocess.Popen:
@@ -387,6 +392,22 @@ def test_death_of_one_process_ends_the_others(workplace):
     assert checkpoint.checkpoints(workplace / "out/mortal")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="ends by a signal")
+def test_signal_to_a_process_of_torchrun_saves_and_exits_with_its_number(workplace):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    torchrun = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    command = [ROOT / "train.py", *RUN, "--out_dir=out/signalled", "--max_iters=100000"]
+    process = start(command, workplace, **torchrun)
+    wait_for_checkpoint(workplace / "out/signalled", 10)
+    process.terminate()
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "and saved. Continue with the same command and --resume" in output.splitlines()[-1]
+    assert output.splitlines()[-1] in (workplace / "out/signalled/log.txt").read_text(encoding="utf-8")
+
+
 # -- on a GPU ----------------------------------------------------------------------------------------------------------
 
 
@@ -399,7 +420,7 @@ def test_cuda_run_is_resumed_learns_like_a_cpu_and_generates(workplace, compile)
     gpu = [*cpu, "--device=cuda", "--dtype=auto", f"--compile={compile}", f"--out_dir=out/gpu{compile}"]
     script("train.py", *gpu, "--max_iters=20", cwd=workplace)
     out = script("train.py", *gpu, "--resume", cwd=workplace).stdout
-    assert "resumed" in out and "GB used at most" in out
+    assert "resumed" in out and "GB used at most" in out and ("step compiles the model" in out) == compile
     expected, got = (losses(workplace / f"out/{device}{compile}")[40] for device in ("cpu", "gpu"))
     assert got == pytest.approx(expected, abs=0.05)
     done = script("sample.py", f"--model=out/gpu{compile}", "--start=却说", "--device=cuda", "--seed=1", cwd=workplace)

@@ -24,12 +24,13 @@ def init_distributed() -> tuple[int, int]:
 def shutdown(status: int) -> None:
     """End this process with an exit status when all processes have come here: none may end while rank 0 still saves.
 
-    Python does not clean up: a thread of gloo may still hold a tensor, and aborts if it frees it then (pytorch 179291).
+    Python does not clean up: gloo's threads live on, and one that frees a tensor meanwhile aborts the process.
     """
     if dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()
         sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(status)
     if status:
         sys.exit(status)

@@ -17,14 +17,14 @@ def init_embeddings(model: GPT, tokens: np.ndarray) -> None:
     """
     members = model.config.members  # of an ensemble: each has its own columns
     for wte in model.transformer.wte.weight.chunk(members, dim=1):
-        vectors = neighbor_vectors(tokens, *wte.shape)
+        with torch.sparse.check_sparse_tensor_invariants():  # torch 2.11 warns where neither on nor off is chosen
+            vectors = neighbor_vectors(tokens, *wte.shape)
         norm = vectors.norm(dim=1, keepdim=True)
         wte.copy_(torch.where(norm > 1e-6, vectors * (TOKEN_STD * wte.size(1) ** 0.5 / norm), wte))
     for wpe in model.transformer.wpe.weight.chunk(members, dim=1):
         wpe.copy_(POSITION_SCALE * sinusoids(*wpe.shape))
 
 
-@torch.sparse.check_sparse_tensor_invariants()  # torch warns where neither on nor off is chosen
 def neighbor_vectors(tokens: np.ndarray, vocab_size: int, n_embd: int) -> torch.Tensor:
     """(vocab_size, n_embd) fp32: tokens that stand next to the same tokens have similar vectors.
 
