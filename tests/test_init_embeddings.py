@@ -23,6 +23,7 @@ def dense_information(tokens: np.ndarray, vocab_size: int) -> np.ndarray:
     return np.where(counts > 0, np.maximum(information, 0), 0)
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("n_embd", [20, 32])  # as many dimensions as tokens, and more
 def test_neighbor_vectors_have_the_inner_products_of_the_dense_svd(n_embd):
     torch.manual_seed(0)

@@ -624,7 +624,8 @@ def test_a_second_tab_reads_only_and_can_take_over(open_context, server):
 def test_a_tab_that_knows_of_no_other_makes_a_copy_instead_of_overwriting(open_context, server):
     context = open_context()
     first = visit(context, server.url)
-    first.keyboard.type("山门")
+    first.keyboard.insert_text("山门")
+    expect(first.locator("#size")).to_contain_text("saved")
     second = context.new_page()
     second.add_init_script("BroadcastChannel.prototype.postMessage = () => {}")  # as if the other tab were frozen
     first.evaluate("() => { BroadcastChannel.prototype.postMessage = () => {} }")

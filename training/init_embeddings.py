@@ -17,8 +17,7 @@ def init_embeddings(model: GPT, tokens: np.ndarray) -> None:
     """
     members = model.config.members  # of an ensemble: each has its own columns
     for wte in model.transformer.wte.weight.chunk(members, dim=1):
-        with torch.sparse.check_sparse_tensor_invariants():  # torch 2.11 warns where neither on nor off is chosen
-            vectors = neighbor_vectors(tokens, *wte.shape)
+        vectors = neighbor_vectors(tokens, *wte.shape)
         norm = vectors.norm(dim=1, keepdim=True)
         wte.copy_(torch.where(norm > 1e-6, vectors * (TOKEN_STD * wte.size(1) ** 0.5 / norm), wte))
     for wpe in model.transformer.wpe.weight.chunk(members, dim=1):
@@ -36,13 +35,14 @@ def neighbor_vectors(tokens: np.ndarray, vocab_size: int, n_embd: int) -> torch.
     pairs = torch.stack((pairs // vocab_size, pairs % vocab_size))  # (2, different bigrams)
     shape = (vocab_size, vocab_size)
     both = torch.cat((pairs, pairs.flip(0)), dim=1)  # neighbors on the right and on the left
-    counts = torch.sparse_coo_tensor(both, counts.float().repeat(2), shape).coalesce()
-    (first, second), count = counts.indices(), counts.values()
-    total = torch.zeros(vocab_size).index_add_(0, first, count)  # of each token
-    context = total**0.75 / (total**0.75).sum()
-    information = (count / (total[first] * context[second])).log().clamp(min=0)
-    matrix = torch.sparse_coo_tensor(counts.indices(), information, shape)
-    u, s, _ = torch.svd_lowrank(matrix, q=min(n_embd, vocab_size))
+    with torch.sparse.check_sparse_tensor_invariants():  # torch warns where neither on nor off is chosen
+        counts = torch.sparse_coo_tensor(both, counts.float().repeat(2), shape).coalesce()
+        (first, second), count = counts.indices(), counts.values()
+        total = torch.zeros(vocab_size).index_add_(0, first, count)  # of each token
+        context = total**0.75 / (total**0.75).sum()
+        information = (count / (total[first] * context[second])).log().clamp(min=0)
+        matrix = torch.sparse_coo_tensor(counts.indices(), information, shape)
+        u, s, _ = torch.svd_lowrank(matrix, q=min(n_embd, vocab_size))
     rotation = torch.linalg.qr(torch.randn(n_embd, n_embd)).Q  # so that all dimensions are equally large
     return (u * s.sqrt()) @ rotation[: len(s)]
 
