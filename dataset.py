@@ -75,15 +75,15 @@ class Corpus:
         """A hash over the hashes of the files: different for every corpus."""
         return hashlib.sha256(json.dumps(self.meta["sha256"], sort_keys=True).encode()).hexdigest()
 
-    def bits_per_char(self, nats_per_token: float) -> float:
-        """Validation loss in nats per token -> bits per character of the original text.
+    def bits_per_char(self, nats_per_token: float, part: str = "val") -> float:
+        """A loss in nats per token of one part, val or train -> bits per character of the original text.
 
         This compares models with different vocabularies. For each [UNK], the cost of naming any character of
         Unicode, 20 bits, is added.
         """
-        unknown = (self.val == self.tokenizer.unk).sum()
-        bits = nats_per_token / np.log(2) * self.meta["val_tokens"] + unknown * np.log2(UNICODE)
-        return float(bits / self.meta["val_characters"])
+        unknown = (getattr(self, part) == self.tokenizer.unk).sum()
+        bits = nats_per_token / np.log(2) * self.meta[f"{part}_tokens"] + unknown * np.log2(UNICODE)
+        return float(bits / self.meta[f"{part}_characters"])
 
 
 def read_meta(folder: Path) -> dict:

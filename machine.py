@@ -36,7 +36,7 @@ def pick_device(name: str = "auto") -> torch.device:
         torch.cuda.set_device(device)
         try:
             torch.zeros(1, device=device).add_(1)
-        except RuntimeError as error:  # this torch has no kernels for the GPU, or another process has it for itself
+        except RuntimeError as error:  # this torch has no kernels for the GPU, or another process uses it exclusively
             raise UserError(f"--device={device}: {first_line(error)}. --device=cpu works anywhere") from None
         torch.set_float32_matmul_precision("high")  # TF32 for products in float32
     return device

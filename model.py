@@ -34,8 +34,8 @@ class GPTConfig:
     n_embd: int = 768
     dropout: float = 0.0  # on embeddings, attention weights and both residual branches
     members: int = 1  # of an ensemble in one model: see GroupedLinear
-    logit_scale: float = 1.0  # of the loss in training; above 1, the model in use is less certain
-    residual_multiplier: float = 1.0  # of what a block adds; in the weights of c_proj when saved
+    logit_scale: float = 1.0  # factor on the logits in the training loss; above 1, the model in use is less certain
+    residual_multiplier: float = 1.0  # factor on each block's output; multiplied into c_proj when saved
 
     @property
     def padded_vocab_size(self) -> int:
@@ -138,7 +138,7 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """Attention, then MLP. Each reads the normalised residual stream and adds to it (pre-LayerNorm).
 
-    state_dict() has c_proj times residual_multiplier: a Block without that computes the same.
+    state_dict() has c_proj times residual_multiplier, so any GPT-2 code that loads it computes the same.
     """
 
     def __init__(self, config: GPTConfig):
@@ -349,7 +349,9 @@ class GPT(nn.Module):
 
     def generate(self, idx: torch.Tensor, max_new_tokens: int, **settings) -> torch.Tensor:
         """idx (B, T) -> (B, T + max_new_tokens). The settings are those of `stream`."""
-        return torch.cat((idx, *(token[:, None] for token in self.stream(idx, max_new_tokens, **settings))), dim=1)
+        shortest = (idx >= 0).sum(1).min()  # where `stream` begins
+        tokens = (token[:, None] for token in self.stream(idx, max_new_tokens, **settings))
+        return torch.cat((idx[:, :shortest], *tokens), dim=1)
 
 
 def uninitialized_embedding(rows: int, width: int) -> nn.Embedding:

@@ -64,6 +64,8 @@ class Settings:
                 raise UserError(f"--{name}={getattr(self, name)}: {lowest} or more is needed")
         if self.start and self.start_file:
             raise UserError("use --start or --start_file, not both")
+        if any(start.startswith("FILE:") for start in self.start):
+            raise UserError("--start=FILE:... is nanoGPT's; use --start_file, which has one start per line")
         if self.interactive and (self.num_samples > 1 or self.start_file or len(self.start) > 1):
             raise UserError("--interactive writes one story: no --num_samples, no --start_file, one --start at most")
         if self.temperature == 0 and self.num_samples > 1:

@@ -12,6 +12,7 @@ metrics.jsonl, loss.png, samples/ and tensorboard/ (tensorboard --logdir out).
 """
 
 import math
+import os
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -26,7 +27,7 @@ class Settings:
     out_dir: PathStr = "out/novel"  # this run's folder
     resume: bool = False  # continue from the newest checkpoint in out_dir
     init_from: PathStr = "scratch"  # or a folder with GPT-2 weights to fine-tune, of the same vocabulary
-    embeddings: Literal["random", "text"] = "random"  # of a new model; text: by the neighbors of tokens
+    embeddings: Literal["random", "text"] = "random"  # initial token vectors; text: from the text's bigrams
     # model
     model_config: PathStr = ""  # a GPT-2 config.json (GPT2-Chinese's too) that sets the next four
     n_layer: int = 12  # transformer blocks
@@ -34,43 +35,43 @@ class Settings:
     n_embd: int = 768  # width of the residual stream
     block_size: int = 1024  # context window in tokens
     dropout: float = 0.1  # probability of dropping an activation in training
-    residual_multiplier: float = 1.0  # of what a block adds to the residual stream; docs/recipe.md
+    residual_multiplier: float = 1.0  # factor on each block's output; docs/recipe.md
     members: int = 1  # models side by side, each with a part of n_embd and n_head: an ensemble; docs/recipe.md
-    logit_scale: float = 1.0  # of the loss in training; above 1, the trained model is less certain; docs/recipe.md
+    logit_scale: float = 1.0  # factor on the logits in the training loss; above 1: a less certain model
     # batch
-    batch_size: int | Literal["auto"] = 8  # windows per micro-batch; auto: as many as memory allows
+    batch_size: int | Literal["auto"] = 8  # windows per micro-batch, at most; auto: as many as fit
     gradient_accumulation_steps: int | Literal["auto"] = 4  # micro-batches per step; auto: by the text's length
     stride: int = 0  # tokens between the starts of windows; 0: block_size (no overlap)
     # optimizer
     optimizer: Literal["muon", "adamw"] = "muon"  # muon: for the blocks' matrices, with adamw for the rest
-    learning_rate: float = 3e-3  # the highest; muon: of the matrices, adamw: of everything
-    adamw_learning_rate: float = 6e-3  # with muon, the highest of embeddings, biases and norms
-    weight_decay: float | Literal["auto"] = "auto"  # of matrices; auto: as decay_epochs says
-    decay_epochs: float = 0.5  # so many epochs of updates are remembered by a weight; see docs/recipe.md
-    muon_steps: Literal[3, 5] = 5  # of Muon's iteration; 3 is faster where steps are small
+    learning_rate: float = 3e-3  # the peak; muon: of the blocks' matrices, adamw: of everything
+    adamw_learning_rate: float = 6e-3  # with muon: the peak of embeddings, biases and norms
+    weight_decay: float | Literal["auto"] = "auto"  # of the blocks' matrices; auto: from decay_epochs
+    decay_epochs: float = 0.5  # a weight is an average of its updates over so many epochs; docs/recipe.md
+    muon_steps: Literal[3, 5] = 5  # Newton-Schulz iterations; 3 is faster where steps are small
     beta1: float = 0.9  # AdamW's decay of the gradient's mean
     beta2: float = 0.95  # AdamW's decay of the gradient's square
     grad_clip: float = 1.0  # the highest norm of the gradient; 0: no limit
     # schedule: warm-up, then decay until the first limit is reached
-    warmup_iters: int = 0  # steps until the highest learning rate; 0: as warmup_share says
-    warmup_share: float = 0.05  # the same as a share of the run
+    warmup_iters: int = 0  # steps until the peak learning rate; 0: from warmup_share
+    warmup_share: float = 0.05  # warm-up as a share of the run
     lr_decay: Literal["linear", "cosine", "constant"] = "linear"  # the form of the decay
-    min_lr: float = 0.0  # the end of the decay, as a fraction of the highest rate
+    min_lr: float = 0.0  # the end of the decay, as a fraction of the peak
     epochs: float | Literal["auto"] = 0.0  # limit: passes over the text; 0: none, auto: by the text's length
     max_iters: int = 0  # limit: steps; 0: none
     max_minutes: float = 0.0  # limit: minutes; 0: none
-    patience: int = 0  # stop after so many validations without a new best; 0: never
+    patience: int = 0  # stop after this many validations without a new best; 0: never
     # logging and validation
     log_interval: int = 10  # steps between log lines
     eval_interval: int = 250  # steps between validations; each also saves a checkpoint and a sample
     eval_windows: int = 400  # validation windows, at most
     # machine
     device: str = "auto"  # cpu, cuda, cuda:1, mps; auto: the best available
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of matrix products; weights are float32
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # precision of matrix products
     compile: bool = True  # use torch.compile where it works
     gpu_memory: float = 0.0  # GB of GPU memory that may be used; 0: all
     checkpoint_activations: bool = False  # less memory, a third more time: recompute activations in backward
-    seed: int = 1337  # of the initial weights, the order of the text and dropout
+    seed: int = 1337  # random seed of initial weights, order of the text, dropout
 
     REPLACED: ClassVar[dict[str, str]] = OLD_NAMES
 
@@ -79,9 +80,9 @@ class Settings:
         not_negative = "stride learning_rate adamw_learning_rate weight_decay decay_epochs grad_clip warmup_iters"
         for names, lowest, limit, what in (
             (f"{positive} log_interval eval_interval eval_windows", 1, math.inf, "at least 1"),
-            (f"{not_negative} min_lr epochs max_iters max_minutes patience gpu_memory", 0, math.inf, "0 or more"),
+            (f"{not_negative} epochs max_iters max_minutes patience gpu_memory", 0, math.inf, "0 or more"),
             ("seed", 0, 2**63, "a whole number from 0 up to 2**63"),
-            ("dropout beta1 beta2 warmup_share", 0, 1, "a number from 0 up to 1"),
+            ("dropout beta1 beta2 warmup_share min_lr", 0, 1, "a number from 0 up to 1"),
         ):
             for name in names.split():
                 value = getattr(self, name)
@@ -90,6 +91,10 @@ class Settings:
         for name in ("logit_scale", "residual_multiplier"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UserError(f"--{name}={getattr(self, name)}: a number above 0 is needed")
+        if self.init_from == "resume":
+            raise UserError("--init_from=resume is nanoGPT's; use --resume")
+        if self.init_from.startswith("gpt2") and not os.path.exists(self.init_from):
+            raise UserError(f"--init_from={self.init_from}: nothing is downloaded; a folder with weights is needed")
         if self.n_embd % self.n_head:
             raise UserError(f"--n_embd={self.n_embd} is not a multiple of --n_head={self.n_head}")
         if self.n_head % self.members:
@@ -165,6 +170,7 @@ class Trainer:
         self.out_dir = Path(s.out_dir)
         self.corpus = Corpus.open(s.data_dir)
         self.windows = Windows(self.corpus.train, s.block_size, s.stride, s.seed)
+        auto_batch_size = s.batch_size == "auto"
         s = replace(s, **asdict(select(Recipe, s).fit(self.windows.per_epoch, world_size)))
         resume_from = trainer_state.find_resume(self.out_dir, s.resume)
         self.state, saved = TrainerState(), {}
@@ -178,14 +184,13 @@ class Trainer:
         # Model and optimizer.
         torch.manual_seed(s.seed + self.rank)
         config = select(GPTConfig, s, vocab_size=self.corpus.tokenizer.vocab_size)
-        self.model = init_model(config, s.init_from, s.embeddings == "text", resume_from, self.corpus).to(self.device)
-        self.model.checkpoint_activations = s.checkpoint_activations
-        self.memory = select(MemoryOptions, s).fit(self.model.config, self.dtype, self.device, world_size)
+        model = init_model(config, s.init_from, s.embeddings == "text", resume_from, self.corpus)
+        model.checkpoint_activations = s.checkpoint_activations
+        memory = select(MemoryOptions, s)
+        self.memory = memory.fit(model.config, self.dtype, self.device, world_size) if auto_batch_size else memory
         self.s = s = replace(s, **asdict(self.memory))
-        self.micro_steps = s.gradient_accumulation_steps // self.world_size  # of this process, per step
-        if self.micro_steps * self.world_size != s.gradient_accumulation_steps:
-            accumulation = f"--gradient_accumulation_steps={s.gradient_accumulation_steps}"
-            raise UserError(f"{accumulation} is not a multiple of the {self.world_size} processes")
+        self.model = model.to(self.device)
+        self.micro_steps = s.gradient_accumulation_steps // world_size  # of this process, per step
         self.windows_per_step = s.batch_size * s.gradient_accumulation_steps
         self.optimizers = Optimizers(self.model, select(OptimizerConfig, s), self.dtype)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
@@ -203,6 +208,7 @@ class Trainer:
             self.log.info(f"resumed {resume_from.as_posix()} at step {self.state.step:,}{changed}")
             if moved := trainer_state.changed_machine(saved.get("machine", {}), self.machine()):
                 self.log.info(f"  the machine has changed ({moved}): the run continues, but not to the bit as before")
+        self.compiled = s.compile and self.compile_works()
         self.parallel_model = self.wrap_model()
         self.seconds_before = self.state.seconds
         self.progress = all_reduce_max(self.limits.progress(self.state))  # from 0 to 1
@@ -222,49 +228,61 @@ class Trainer:
             self.log.info(
                 "this run has reached its end; raise --epochs, --max_iters, --max_minutes or --patience to continue it"
             )
+        if self.compiled and not self.finished():
+            self.compile()
         self.batch = self.get_batch(0)
+        self.throughput.start()
         while not self.finished() and not self.stopped:
             # Set the learning rate.
             lr_scale = self.schedule.lr_scale(state.step, self.progress)
             self.optimizers.set_lr(lr_scale)
 
             # One step: forward, backward, update.
-            loss, grad_norm = self.train_step()
+            random_state = trainer_state.random_state()
+            loss = self.forward_backward()
             if loss is None:
+                self.stopped = self.stop_signal.number
+                trainer_state.set_random_state(random_state)
                 break
+            grad_norm = self.optimizers.step(loss, self.scaler)
             state.step += 1
             state.windows_seen += self.windows_per_step
             state.seconds = self.seconds()
             self.progress = all_reduce_max(self.limits.progress(self.state))
             self.stopped = int(all_reduce_max(self.stop_signal.number))
 
-            # Log the step before, while the GPU computes this one.
-            self.log_step()
-            figures = torch.stack((loss, grad_norm, self.optimizers.skipped_in_a_row, self.optimizers.skipped))
-            self.throughput.hold(figures, step=state.step, tokens=self.tokens(), lr=lr_scale * s.learning_rate)
+            # Log. (Reading the loss waits for a GPU, so not after each step.)
+            evaluate = state.step % s.eval_interval == 0 or self.progress >= 1
+            if evaluate or state.step == 1 or state.step % s.log_interval == 0:
+                self.log_step(loss, grad_norm, lr_scale * s.learning_rate)
 
             # Validate, save and generate a sample.
-            evaluate = state.step % s.eval_interval == 0 or self.progress >= 1
-            if evaluate or self.device.type == "cpu":
-                self.log_step()
             if evaluate:
                 with self.throughput.paused():
                     self.evaluate()
-        self.log_step()
 
-    def train_step(self) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """Forward and backward over the micro-batches, then the update.
+    def compile(self) -> None:
+        """Forward and backward of a step that is not taken, so that the run's time begins when they are compiled."""
+        self.batch, random_state = self.get_batch(0), trainer_state.random_state()
+        try:
+            self.forward_backward()
+        except Exception:  # Ctrl-C also ends the C++ compiler
+            if not self.stop_signal.number or self.world_size > 1:
+                raise
+        self.optimizers.zero_grad()
+        trainer_state.set_random_state(random_state)
+        self.stopped = int(all_reduce_max(self.stop_signal.number))
 
-        Returns (loss, gradient norm), on the device; or (None, None) where a signal asked a single process to stop: a
-        step can take minutes on a CPU. The step is then not taken, and its random numbers are put back.
+    def forward_backward(self) -> torch.Tensor | None:
+        """Add the gradients of this step's micro-batches. Returns the loss, the mean over all processes, on the device.
+
+        None where a signal asked a single process to stop: a step can take minutes on a CPU. It is then not taken.
         """
         self.model.train()
-        loss_sum, random_state = torch.zeros((), device=self.device), trainer_state.random_state()
+        loss_sum = torch.zeros((), device=self.device)
         for micro in range(self.micro_steps):
             if self.stop_signal.number and self.world_size == 1:
-                self.stopped = self.stop_signal.number
-                trainer_state.set_random_state(random_state)
-                return None, None
+                return None
             # Gradients are averaged over the processes in the last micro-batch only.
             last = micro == self.micro_steps - 1
             with nullcontext() if last or self.world_size == 1 else self.parallel_model.no_sync():
@@ -273,8 +291,7 @@ class Trainer:
                 self.scaler.scale(loss / self.micro_steps).backward()
             loss_sum += loss.detach() / self.micro_steps
             self.batch = self.get_batch(micro + 1)  # read and copied while a GPU still computes
-        loss = all_reduce_sum(loss_sum) / self.world_size
-        return loss, self.optimizers.step(loss, self.scaler)
+        return all_reduce_sum(loss_sum) / self.world_size
 
     def get_batch(self, micro: int) -> tuple[torch.Tensor, torch.Tensor]:
         """This process's micro-batch of the step, on the device: x and y, each (batch_size, block_size) int64."""
@@ -296,30 +313,27 @@ class Trainer:
 
     # -- logging and validation ----------------------------------------------------------------------------------------
 
-    def log_step(self) -> None:
-        """Log the step that `throughput` holds, if any. Raises UserError when ten steps in a row were skipped."""
-        if not (held := self.throughput.take()):
-            return
-        figures, (loss, grad_norm, skipped_in_a_row, skipped) = held
-        step, lr = figures["step"], figures["lr"]
+    def log_step(self, loss: torch.Tensor, grad_norm: torch.Tensor, lr: float) -> None:
+        """Log the step. Raises UserError when the last ten steps or more were skipped."""
+        step, figures = self.state.step, (loss, grad_norm, self.optimizers.skipped_in_a_row, self.optimizers.skipped)
+        loss, grad_norm, skipped_in_a_row, skipped = torch.stack(figures).tolist()
         if skipped_in_a_row:
             self.log.info(
                 f"step {step:,} was skipped: loss {loss}, gradient {grad_norm} (skipped so far: {skipped:.0f})"
             )
         if skipped_in_a_row >= 10:
+            other_dtype = " or set --dtype=float32" if self.dtype == torch.float16 else ""
             raise UserError(
                 f"ten steps in a row had no finite loss or gradient, the last is {step:,}. Lower --learning_rate (now"
-                f" {self.s.learning_rate}) and {trainer_state.how_to_continue(self.out_dir)}."
+                f" {self.s.learning_rate}){other_dtype} and {trainer_state.how_to_continue(self.out_dir)}."
             )
-        if step % self.s.log_interval and step > 1:
-            return
-        tokens_per_s, mfu = self.throughput.measure(step)
+        bits, (tokens_per_s, mfu) = self.corpus.bits_per_char(loss, "train"), self.throughput.measure(step)
         rate = {"tokens_per_s": round(tokens_per_s), "mfu": mfu}
-        self.log.log_metrics(step, tokens=figures["tokens"], loss=loss, lr=lr, grad_norm=grad_norm, **rate)
-        epoch = figures["tokens"] / self.s.block_size / self.windows.per_epoch
+        self.log.log_metrics(step, tokens=self.tokens(), loss=loss, lr=lr, grad_norm=grad_norm, **rate)
+        epoch = self.state.windows_seen / self.windows.per_epoch
         left = format_duration(self.throughput.seconds_left(self.progress))
         self.log.status(
-            f"step {step:,} | epoch {epoch:.2f} | loss {loss:.3f}, {self.corpus.bits_per_char(loss):.2f} bits/char"
+            f"step {step:,} | epoch {epoch:.2f} | loss {loss:.3f}, {bits:.2f} bits/char"
             f" | lr {lr:.2e} | {tokens_per_s:,.0f} tokens/s, MFU {mfu:.0%} | {left} left"
         )
 
@@ -424,7 +438,11 @@ class Trainer:
         try:
             self.optimizers.load_state_dict(saved["optimizers"])
         except ValueError:
-            raise UserError(f"{self.out_dir} was saved by a version with other parameter groups; start again") from None
+            out_dir = self.out_dir.as_posix()
+            raise UserError(
+                f"{out_dir} was saved by a version with other parameter groups. Its weights can begin another run:"
+                f" --init_from={quote(out_dir)} --out_dir=out/NAME"
+            ) from None
         if saved["scaler"]:  # that of another precision is empty
             self.scaler.load_state_dict(saved["scaler"])
         if self.rank < len(saved["random"]):  # an additional process keeps the random numbers of its seed
@@ -438,15 +456,17 @@ class Trainer:
         seconds = expected_seconds(self.model, self.limits, self.state, self.windows_per_step, muon_steps, peak_flops)
         self.log.info(forecast(memory, seconds, peak_flops, self.device))
 
+    def compile_works(self) -> bool:
+        """Does torch.compile work here? Log what is going to happen."""
+        if error := compile_error(self.device):
+            self.log.info(f"torch.compile does not work here (--compile=False skips the test): {error}")
+        else:
+            self.log.info("compiling the model: half a minute or more, the first time")
+        return not error
+
     def wrap_model(self):
         """The model behind torch.compile and DistributedDataParallel, where they are used."""
-        model = self.model
-        if self.s.compile:
-            if error := compile_error(self.device):
-                self.log.info(f"torch.compile does not work here (--compile=False skips the test): {error}")
-            else:
-                self.log.info("the first step compiles the model: half a minute or more, the first time")
-                model = torch.compile(model)
+        model = torch.compile(self.model) if self.compiled else self.model
         if self.world_size > 1:
             device_ids = [self.device.index] if self.device.type == "cuda" else None
             model = DistributedDataParallel(model, device_ids=device_ids, gradient_as_bucket_view=True)

@@ -6,7 +6,7 @@ n_head = 4
 n_embd = 256
 block_size = 128
 embeddings = "text"  # token vectors start from the text's bigrams: better in short runs
-residual_multiplier = 0.0625  # of what a block adds, which else outgrows the embeddings
+residual_multiplier = 0.0625  # factor on each block's output, which otherwise outgrows the embeddings
 dropout = 0.0  # dropout takes a quarter of the speed on a CPU
 
 batch_size = 16

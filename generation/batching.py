@@ -1,5 +1,5 @@
 """
-The one place where text is sampled: prompts in, continuations out, several in one batch.
+Prompts in, continuations out, several in one batch.
 
     texts = generate(model, tokenizer, ["却说孔明", "[CLS]"], SamplingParams(max_new_tokens=200), seed=1)
     texts[0].text

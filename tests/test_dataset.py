@@ -101,10 +101,12 @@ def test_corpus_opens_a_prepared_folder(prepared):
     assert len(corpus.train) == corpus.meta["train_tokens"] and corpus.train.dtype == np.uint16
 
 
-def test_corpus_converts_nats_per_token_to_bits_per_character(prepared):
+@pytest.mark.parametrize("part", ["val", "train"])
+def test_corpus_converts_nats_per_token_to_bits_per_character(prepared, part):
     corpus = Corpus.open(prepared)
-    characters = len(corpus.tokenizer.decode(corpus.val).replace("[CLS]", ""))
-    assert corpus.bits_per_char(2.0) == pytest.approx(2.0 / np.log(2) * len(corpus.val) / characters)
+    ids = getattr(corpus, part)
+    characters = len(corpus.tokenizer.decode(ids).replace("[CLS]", ""))
+    assert corpus.bits_per_char(2.0, part) == pytest.approx(2.0 / np.log(2) * len(ids) / characters)
 
 
 def test_corpus_refuses_a_file(prepared):

@@ -346,6 +346,14 @@ def test_first_above_never_gives_probability_0_where_sums_are_inexact():
     assert (drawn % 2 == 0).all() and drawn.unique().numel() > 20
 
 
+def test_generate_begins_after_the_shortest_prompt():
+    model = make(SHAPES[1])
+    prompts = torch.tensor([[5, 6, 7], [8, -1, -1]])
+    ids = model.generate(prompts, 4, temperature=0)
+    assert ids.shape == (2, 7) and ids[0, :3].tolist() == [5, 6, 7] and (ids >= 0).all()
+    assert torch.equal(ids[1:, :5], model.generate(prompts[1:, :1], 4, temperature=0))
+
+
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_checkpoint_activations_gives_the_same_gradients(dropout):
     model = make(SHAPES[1], dropout=dropout).train()

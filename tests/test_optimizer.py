@@ -11,10 +11,10 @@ OFF = torch.amp.GradScaler("cpu", enabled=False)
 IDX = torch.randint(0, 64, (4, 8), generator=torch.Generator().manual_seed(0))
 
 
-def make_optimizers(optimizer, grad_clip=1.0):
+def make_optimizers(optimizer, grad_clip=1.0, weight_decay=0.0):
     torch.manual_seed(0)
     model = GPT(GPTConfig(64, 8, 1, 2, 8))
-    config = OptimizerConfig(optimizer=optimizer, learning_rate=0.1, weight_decay=0.0, grad_clip=grad_clip)
+    config = OptimizerConfig(optimizer, learning_rate=0.1, weight_decay=weight_decay, grad_clip=grad_clip)
     return model, Optimizers(model, config)
 
 
@@ -149,6 +149,15 @@ def test_optimizers_train_every_parameter_once(optimizer):
     before = [p.detach().clone() for p in model.parameters()]
     train_step(model, optimizers)
     assert all((p != b).any() for p, b in zip(model.parameters(), before))
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_only_the_matrices_of_blocks_decay(optimizer):
+    model, optimizers = make_optimizers(optimizer, weight_decay=0.1)
+    names = {id(p): name for name, p in model.named_parameters()}
+    groups = [group for part in optimizers.optimizers for group in part.param_groups if group["weight_decay"]]
+    decayed = {names[id(p)] for group in groups for p in group["params"]}
+    assert decayed == {name for name, p in model.named_parameters() if ".h." in name and p.dim() == 2}
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])

@@ -110,6 +110,7 @@ def test_start_is_cleaned_as_a_text_and_shown(call, start, shown):
     "arguments, message",
     [
         (["--model=none"], "does not exist"),
+        (["--start=FILE:prompt.txt"], "use --start_file"),
         (["--model=../data"], "does not exist"),
         (["--start_file=none.txt"], "none.txt"),
         (["--temperature=-1"], "0.001 to 1000"),

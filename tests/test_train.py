@@ -276,7 +276,7 @@ def test_resume_names_an_optimizer_state_of_another_version(whole, workplace):
     saved = torch.load(path, weights_only=True)
     saved["optimizers"]["parts"][-1]["param_groups"].pop()
     torch.save(saved, path)
-    check_mistake(workplace, [*RUN, f"--out_dir={run}", "--resume"], "other parameter groups; start again")
+    check_mistake(workplace, [*RUN, f"--out_dir={run}", "--resume"], "other parameter groups. Its weights can")
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "trainer_state.pt"])
@@ -295,6 +295,39 @@ def test_resume_names_damaged_metadata_that_the_next_save_would_read(whole, work
     shutil.copytree(checkpoint.checkpoints(run)[-1], run / "ckpt-00000001")
     (run / "ckpt-00000001/trainer.json").write_bytes(b"noise")
     check_mistake(workplace, [*RUN, f"--out_dir={run}", "--resume"], "trainer.json is not JSON")
+
+
+# -- torch.compile, without a compiler ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def instant_compiler(workplace, monkeypatch):
+    """torch.compile that returns the model as it is, in the tests' own process."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setattr(train, "compile_error", lambda device: "")
+    monkeypatch.setattr(torch, "compile", lambda model: model)
+    monkeypatch.chdir(workplace)
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def test_compilation_changes_nothing(whole, workplace, instant_compiler):
+    train.main(parse(train.Settings, [*RUN, "--compile=True", "--out_dir=out/compiled"]))
+    assert losses(workplace / "out/compiled") == losses(whole)
+    assert weights(workplace / "out/compiled") == weights(whole)
+
+
+def test_signal_during_compilation_stops_the_run_before_its_first_step(workplace, instant_compiler, monkeypatch):
+    def forward_backward(trainer):
+        os.kill(os.getpid(), signal.SIGINT)
+        raise RuntimeError("the C++ compiler was stopped")  # Ctrl-C reaches it too
+
+    monkeypatch.setattr(train.Trainer, "forward_backward", forward_backward)
+    with pytest.raises(SystemExit) as stopped:
+        train.main(parse(train.Settings, [*RUN, "--compile=True", "--out_dir=out/not-compiled"]))
+    assert stopped.value.code == 128 + signal.SIGINT
+    assert [c.name for c in checkpoint.checkpoints(workplace / "out/not-compiled")] == ["ckpt-00000000"]
 
 
 # -- failures while training -------------------------------------------------------------------------------------------
@@ -329,7 +362,7 @@ def test_text_that_changes_during_training_is_noticed_before_saving(workplace):
 def test_ten_steps_without_finite_numbers_end_the_run_and_save_nothing(workplace):
     arguments = [*TINY, "--out_dir=out/nan", "--max_iters=200", "--eval_interval=100", "--optimizer=adamw"]
     done = script("train.py", *arguments, "--learning_rate=1e30", cwd=workplace, check=2)
-    assert "step 11 was skipped: loss nan" in done.stdout
+    assert "was skipped: loss nan" in done.stdout
     assert "ten steps in a row" in done.stderr and "--learning_rate" in done.stderr
     assert not checkpoint.checkpoints(workplace / "out/nan")
 
@@ -420,7 +453,7 @@ def test_cuda_run_is_resumed_learns_like_a_cpu_and_generates(workplace, compile)
     gpu = [*cpu, "--device=cuda", "--dtype=auto", f"--compile={compile}", f"--out_dir=out/gpu{compile}"]
     script("train.py", *gpu, "--max_iters=20", cwd=workplace)
     out = script("train.py", *gpu, "--resume", cwd=workplace).stdout
-    assert "resumed" in out and "GB used at most" in out and ("step compiles the model" in out) == compile
+    assert "resumed" in out and "GB used at most" in out and ("compiling the model" in out) == compile
     expected, got = (losses(workplace / f"out/{device}{compile}")[40] for device in ("cpu", "gpu"))
     assert got == pytest.approx(expected, abs=0.05)
     done = script("sample.py", f"--model=out/gpu{compile}", "--start=却说", "--device=cuda", "--seed=1", cwd=workplace)
@@ -498,14 +531,14 @@ def check_mistake(workplace, arguments, message) -> None:
         (["--device=gpu"], "use cpu, cuda"),
         (["--out_dir=out/tiny"], "--resume"),
         (["--out_dir=model"], "model is a model, not a run"),
-        (["--out_dir=out/tiny", "--resume", "--n_layer=3"], "n_layer=2, the settings say 3"),
+        (["--out_dir=out/tiny", "--resume", "--n_layer=3"], "was trained with --n_layer=2. Continue"),
         (["--init_from=data"], "not a model folder"),
         (["--block_size=100000"], "less than one window"),
         (["--n_embd=33"], "not a multiple"),
         (["--logit_scale=0"], "a number above 0 is needed"),
         (["--members=3"], "n_head=2 is not a multiple of --members=3"),
         (["--members=2", "--init_from=out/tiny"], "--members is for new models"),
-        (["--out_dir=out/tiny", "--resume", "--members=2"], "with members=1, the settings say 2"),
+        (["--out_dir=out/tiny", "--resume", "--members=2"], "was trained with --members=1. Continue"),
         (["--max_iters=0"], "no limit is set"),
         (["--batch_size=0"], "at least 1"),
         (["--batch_size=many"], "INTEGER|auto"),
@@ -515,6 +548,9 @@ def check_mistake(workplace, arguments, message) -> None:
         (["--learning_rate=-1"], "0 or more"),
         (["--beta1=1.5"], "from 0 up to 1"),
         (["--max_minutes=-1"], "0 or more"),
+        (["--min_lr=6"], "from 0 up to 1"),
+        (["--init_from=resume"], "use --resume"),
+        (["--init_from=gpt2-medium"], "nothing is downloaded"),
     ],
 )
 def test_mistakes_are_named_in_a_line_or_two(workplace, arguments, message):

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 
@@ -16,7 +15,7 @@ from training.recipe import MICRO_BATCH
 class MemoryOptions:
     """The settings of train.py that decide how much memory it takes."""
 
-    batch_size: int | Literal["auto"] = "auto"
+    batch_size: int = 8
     gradient_accumulation_steps: int = 4
     optimizer: str = "muon"
     checkpoint_activations: bool = False
@@ -44,16 +43,14 @@ class MemoryOptions:
         return parameters * (8 + (itemsize if itemsize < 4 else 0)) + moments + activations + logits
 
     def fit(self, config: GPTConfig, dtype: torch.dtype, device: torch.device, world_size: int) -> "MemoryOptions":
-        """A copy with a number for --batch_size=auto: the largest for which 90% of every process's memory suffices.
+        """A copy with the largest batch_size for which 90% of every process's memory suffices.
 
-        The windows per step stay those of a batch_size of 8. It is 8 where the system does not say what is free.
+        The windows per step stay the same. batch_size is 8 at most where the system does not say what is free.
         """
-        if self.batch_size != "auto":
-            return self
         free = all_reduce_min(min(free_memory(device), self.gpu_memory * 1e9 or math.inf))
         if device.type == "cpu":
             free /= world_size  # they share it
-        windows_per_step = MICRO_BATCH * self.gradient_accumulation_steps
+        windows_per_step = self.batch_size * self.gradient_accumulation_steps
         per_process = windows_per_step // world_size
 
         def with_batch(n: int) -> MemoryOptions:

@@ -115,7 +115,7 @@ class Optimizers:
             self.optimizers.append(muon)
             adamw_lr = config.adamw_learning_rate
         else:
-            groups[1] = {"params": matrices + embeddings, "weight_decay": config.weight_decay}
+            groups.append({"params": matrices, "weight_decay": config.weight_decay})
         self.optimizers.append(torch.optim.AdamW(groups, adamw_lr, (config.beta1, config.beta2), fused=True))
         self.highest_lr = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         self.skipped_in_a_row = torch.zeros((), device=self.params[0].device)
@@ -145,9 +145,13 @@ class Optimizers:
             if bad.device.type != "mps" or not bad.item():  # AdamW on mps ignores found_inf
                 optimizer.step()
         scaler.update()  # only with fp16
+        self.zero_grad()
+        return norm
+
+    def zero_grad(self) -> None:
+        """Free the gradients."""
         for p in self.params:
             p.grad = None
-        return norm
 
     def state_dict(self) -> dict:
         """Moments and counts, on the CPU where they are single numbers."""

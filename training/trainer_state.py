@@ -77,7 +77,7 @@ def suggest_previous(folder: Path | None):
 
 
 def check_resume(saved: dict, settings: dict, corpus: str, folder: Path) -> None:
-    """Raises UserError, naming the difference, where a run cannot continue as it was.
+    """Raises UserError, naming the differences, where a run cannot continue as it was.
 
     saved: the content of trainer_state.pt. settings: those of now. corpus: the fingerprint of the text of now.
     """
@@ -87,9 +87,12 @@ def check_resume(saved: dict, settings: dict, corpus: str, folder: Path) -> None
             f" Move {settings['out_dir']} away, or start another run: --out_dir=out/NAME"
         )
     before = saved["settings"]
-    for name in "n_layer n_head n_embd block_size members optimizer stride seed".split():
-        if before[name] != settings[name]:
-            raise UserError(f"{folder} was trained with {name}={before[name]}, the settings say {settings[name]}")
+    names = "n_layer n_head n_embd block_size members optimizer stride seed".split()
+    if different := [f"--{name}={before[name]}" for name in names if before[name] != settings[name]]:
+        raise UserError(
+            f"{folder} was trained with {' '.join(different)}. Continue it with its own config file and settings,"
+            " or start another run: --out_dir=out/NAME"
+        )
 
 
 def changed_settings(before: dict, now: dict) -> str:
