@@ -212,9 +212,8 @@ class Trainer:
         self.parallel_model = self.wrap_model()
         self.seconds_before = self.state.seconds
         self.progress = all_reduce_max(self.limits.progress(self.state))  # from 0 to 1
-        tokens_per_step = self.windows_per_step * s.block_size
-        flops_per_step = tokens_per_step * self.model.flops_per_token()
-        self.throughput = Throughput(tokens_per_step, flops_per_step, peak_flops, self.state.step, self.progress)
+        tokens_per_step, peak_speed = self.windows_per_step * s.block_size, peak_flops / self.model.flops_per_token()
+        self.throughput = Throughput(tokens_per_step, peak_speed, self.state.step, self.progress)
         self.stop_signal = StopSignal()
         self.stopped = 0  # the number of the signal that stopped the run
         self.saved_step = self.state.step if resume_from else -1  # of the newest checkpoint

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 class Throughput:
     """Measures training speed between log lines."""
 
-    def __init__(self, tokens_per_step: int, flops_per_step: int, peak_flops: float, step: int, progress: float):
-        """peak_flops: FLOP/s of all processes. step, progress: where the run begins now (not 0 when it was resumed)."""
-        self.tokens_per_step, self.flops_per_step, self.peak_flops = tokens_per_step, flops_per_step, peak_flops
+    def __init__(self, tokens_per_step: int, peak_speed: float, step: int, progress: float):
+        """peak_speed: tokens per second at an MFU of 1. step, progress: where the run begins (not 0 after a resume)."""
+        self.tokens_per_step, self.peak_speed = tokens_per_step, peak_speed
         self.start_progress, self.last_step = progress, step
         self.start()
 
@@ -22,11 +22,11 @@ class Throughput:
         return time.perf_counter() - self.started
 
     def measure(self, step: int) -> tuple[float, float]:
-        """Tokens per second since the last call, and the MFU: the fraction of peak_flops used."""
+        """Tokens per second since the last call, and the MFU: the fraction of the machine's FLOP/s that is used."""
         now = time.perf_counter()
-        steps_per_s = (step - self.last_step) / (now - self.last_time)
+        speed = (step - self.last_step) * self.tokens_per_step / (now - self.last_time)
         self.last_time, self.last_step = now, step
-        return steps_per_s * self.tokens_per_step, steps_per_s * self.flops_per_step / self.peak_flops
+        return speed, speed / self.peak_speed
 
     def seconds_left(self, progress: float) -> float:
         """Until progress is 1, at the speed so far."""
