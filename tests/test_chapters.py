@@ -60,6 +60,25 @@ def test_end_of_a_chapter_is_no_heading():
     assert titles(text) == [f"第{n}章 风起" for n in "一二三四五六"]
 
 
+ENDS = """第{}章 完|第{}章·完|第{}章（完）|—— 第{}章 完 ——|第{}章 终|第{}章 结束|第{}章 少年 完
+（第{}章 少年 完）|《第{}章》完|第{}章 少年（完）|第{}章 END|第{}章 完。|第{}章 未完待续|第{}卷 完|第{}卷 风云 完
+第{}卷·完|第{}卷【完】|Chapter {} End"""
+
+
+@pytest.mark.parametrize("end", re.split("[|\n]", ENDS))
+@pytest.mark.parametrize("form", ["第{}章 少年", "{}、少年"])
+def test_end_of_a_chapter_below_its_heading_is_no_heading(form, end):
+    headings = [form.format(n) for n in range(1, 7)]
+    text = "".join(f"{heading}\n{prose(n)}{end.format(n)}\n多谢。\n" for n, heading in enumerate(headings, 1))
+    assert titles(text) == headings
+
+
+@pytest.mark.parametrize("last", ["第七章 完", "第七章 未完", "第七章 大结局（完）", "第六章（完）", "第六章 风（完）"])
+def test_heading_that_reads_as_an_end_is_a_heading_where_none_of_its_number_stands_above(last):
+    headings = [*(f"第{n}章 山门" for n in "一二三四五"), "第六章 风（上）", last]
+    assert titles(book(*headings)) == headings
+
+
 @pytest.mark.parametrize("form", ["{n:03}\xa0山门", "第\xa0{n}\xa0章 山门", "Chapter\u2003{n}", "番外\xa0{n}"])
 def test_blanks_of_web_pages_in_headings_are_spaces(form):
     headings = ["楔子\xa0风", *(form.format(n=n) for n in range(1, 9))]

@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from text.headings import Line, candidates, parse
-from text.numbering import Count, choose, count_up
+from text.headings import Line, candidates, ending_title, may_end, parse
+from text.numbering import MIN_BODY, Count, choose, count_up
 
 MIN_CONTENTS = 5  # so many headings in a row with no text between them are a table of contents
 MAX_CHAPTER = 30_000  # characters: without headings, what is longer is cut
@@ -105,6 +105,7 @@ class Headings:
 
 def find_headings(lines: list[Line], size: int) -> Headings:
     """Those of the lines that are headings. size: of the text, in bytes."""
+    lines = without_endings(lines)
     contents = table_of_contents(lines)
     forms = defaultdict(list)
     for i, line in enumerate(lines):
@@ -120,6 +121,24 @@ def find_headings(lines: list[Line], size: int) -> Headings:
         if line.is_marked or (line.certain and (i in contents or (line.value is None and often[line.text] <= 5)))
     }
     return Headings(only(lines, kept), chosen)
+
+
+def without_endings(lines: list[Line]) -> list[Line]:
+    """The lines, without those that end a chapter: 第三章 完 below 第三章 少年, but not a last chapter's 第百章 完."""
+    titles = [None if line.value is None or line.is_marked else ending_title(line.text) for line in lines]
+    headings = Counter(line.form for line, title in zip(lines, titles) if line.certain and title is None)
+    endings = Counter(line.form for line, title in zip(lines, titles) if title is not None)
+    kept, last = set(), {}
+    for line, title in zip(lines, titles):
+        above = last.get(line.form)
+        is_below = above and above.value == line.value and line.start - above.end >= MIN_BODY
+        is_all = endings[line.form] > headings[line.form] + bool(title)  # the headings have another form
+        if title is not None and (is_all or (is_below and may_end(title, above.text))):
+            continue
+        kept.add(line.start)
+        if line.certain:
+            last[line.form] = line
+    return only(lines, kept)
 
 
 def table_of_contents(lines: list[Line]) -> set[int]:

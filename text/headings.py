@@ -93,6 +93,12 @@ END_OF_CHAPTER = re.compile(
     f"{DECORATION}*(?:第{SPACE}{SPACED}{SPACE}[章回节節话話卷集部篇]|卷{NUMBER}){ENDED}{DECORATION}*"
     f"|[（(【\\[].{{0,12}}[章回节節话話卷集部篇]{GAP}*{ENDED}[）)】\\]]"
 )
+# 第三章 完, 第三章 少年（完）, 第一卷【完】, Chapter 3 END: they end a chapter whose heading stands before them
+ENDING = re.compile(
+    f"{START}(?:第{SPACE}{SPACED}{SPACE}[{CHAPTER_UNITS}{VOLUME_UNITS}]|卷{NUMBER}|[Cc]hapter {NUMBER})([^\n]*?)"
+    f"(?:{ENDED}|全[书書文本]完|未完待[续續]|(?i:the end|end))[。.]?{DECORATION}*"
+)
+IN_PARTS = re.compile(f"[（(【\\[](?:[上中下]|{NUMBER})[）)】\\]]$")
 # 第一章：, 一、, 1、
 NUMBER_ALONE = re.compile(f"{START}(?:第{SPACE}{SPACED}{SPACE}[章回节節话話卷集部篇]|{NUMBER})[、：:]")
 END_OF_LEAD = re.compile(f"(?:(?![:：]){GAP}|[》】\\])）])$")
@@ -246,6 +252,21 @@ def is_never(text: str) -> bool:
 
 def ends_as_prose(text: str) -> bool:
     return text.rstrip()[-1:] in "。！？；，、：…”’」』!?,;"
+
+
+def letters(text: str) -> str:
+    return re.sub(r"[\W_]+", "", text)
+
+
+def ending_title(text: str) -> str | None:
+    """The title in a line that may end a chapter: 少年 in 第三章 少年 完. None: it is no such line."""
+    match = ENDING.fullmatch(text)
+    return letters(match[1]) if match else None
+
+
+def may_end(title: str, heading: str) -> bool:
+    """May a line with this title end the chapter below a heading? 第三章（完） is a part itself below 第三章（上）."""
+    return letters(heading).endswith(title) if title else not IN_PARTS.search(heading)
 
 
 def candidates(block: str, heading: re.Pattern | None = None) -> Iterator[tuple[int, int]]:
