@@ -205,7 +205,7 @@ def print_chapters(meta: dict, book: BookFile, list_all: bool) -> None:
     copies = meta["copies"]
     if copies:
         print(
-            f"copies     left out {len(copies):,} chapters that stand in the text before:"
+            f"copies     left out {len(copies):,} chapters of which all or most stands in others:"
             f" {', '.join(copies[:3])}" + (" ..." if len(copies) > 3 else "")
         )
     headed = sum(bool(chapter.headings) for chapter in book.chapters)

@@ -104,6 +104,24 @@ def test_copies_in_a_large_text_are_found_in_a_sample(tmp_path, monkeypatch):
     assert copies_of([*chapters, *map(edited, chapters[3:])], tmp_path) == [5, 6]
 
 
+def test_copies_are_the_parts_of_a_chapter_that_comes_again_in_full(tmp_path):
+    lines = prose(99).splitlines(keepends=True)
+    *parts, whole = ("第11章 灯火\n" + "".join(lines[:n]) for n in (16, 20, 25))
+    assert copies_of([*CHAPTERS, *parts, whole], tmp_path) == [10, 11]
+    assert copies_of([*CHAPTERS, whole, *parts], tmp_path) == [11, 12]
+    assert copies_of([*CHAPTERS, *parts, *CHAPTERS, whole, whole], tmp_path) == [10, 11, *range(12, 22), 23]
+
+
+def test_copies_of_pieces_that_are_cut_elsewhere_lose_nothing(tmp_path):
+    """A short chapter stands in a piece, and the rest of the piece in a long chapter: one of each stays."""
+    lines = prose(99, 60).splitlines(keepends=True)
+    pieces = [f"第{n}章 灯火\n{''.join(part)}" for n, part in ((11, lines[:28]), (12, lines[28:]))]
+    chapters = [f"第{n}章 灯火\n{''.join(part)}" for n, part in ((13, lines[:6]), (14, lines[6:]))]
+    copies, book = copies_of([*CHAPTERS, *pieces, *chapters], tmp_path), [*CHAPTERS, *pieces, *chapters]
+    left = "".join(chapter for i, chapter in enumerate(book) if i not in copies)
+    assert all(line in left for line in lines)
+
+
 @pytest.fixture
 def book(tmp_path):
     with BookFile(tmp_path / "book.txt") as book:

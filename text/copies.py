@@ -16,6 +16,7 @@ MAX_SENTENCE = 400  # letters: what is longer is compared clause by clause
 MIN_TEXT = 20  # letters: shorter chapters are never copies
 MIN_PAIRS = 4  # a chapter with fewer pairs of sentences is a copy only if all of it is
 COPIED = 0.7  # the share of a chapter's pairs in earlier chapters that makes it a copy
+LONGER = 1.1  # of two copies, one that is so many times as long stays; else the earlier
 FEW = 0.002  # of the text: so few copies may stay
 SAMPLE_ABOVE, MAX_SAMPLE = 5 * 10**6, 8  # bytes: of a larger text only a sample of the pairs is kept, at least 1/8
 NO_LETTERS = re.compile(r"[\W_]+")
@@ -46,17 +47,24 @@ class CopyFinder:
                 earlier.add(whole)
 
     def copies(self) -> set[int]:
-        """The numbers of the chapters that stand in the text before, all or most of them."""
+        """The numbers of the chapters of which all or most stands in others: in the text before, or in a longer one."""
         counts = np.array([len(pairs) for pairs in self.pairs])
         if not counts.sum():
             return self.repeated
         pairs, chapters = np.concatenate(self.pairs), np.repeat(np.arange(len(counts)), counts)
-        order = np.argsort(pairs, kind="stable")
-        is_first = np.append(True, np.diff(pairs[order]) > 0)  # of those that are equal
-        firsts = chapters[order][is_first][np.cumsum(is_first) - 1]  # where the first of them stands
-        earlier = chapters[order][firsts < chapters[order]]
-        shares = np.bincount(earlier, minlength=len(counts)) / np.maximum(counts, 1)
-        return self.repeated | set(np.flatnonzero((shares >= COPIED) & (counts >= MIN_PAIRS)).tolist())
+        lengths = np.array(self.book.lengths)
+        copied = most_of(counts, *holders(pairs, chapters, np.arange(len(counts))))
+        # A chapter that was published in part, and again in full: the earlier one is the copy.
+        own, holder = holders(pairs, chapters, -lengths)
+        number, count = np.unique(own * len(counts) + holder, return_counts=True)
+        own, holder = np.divmod(number, len(counts))
+        is_part = (count >= COPIED * counts[own]) & (counts[own] >= MIN_PAIRS) & np.isin(holder, copied)
+        is_part &= lengths[holder] > LONGER * lengths[own]
+        parts = np.setdiff1d(own[is_part], holder[is_part])
+        if len(parts):
+            stays = ~np.isin(chapters, parts)
+            copied = most_of(counts, *holders(pairs[stays], chapters[stays], np.arange(len(counts))))
+        return self.repeated | {*copied.tolist(), *parts.tolist()}
 
     def remove(self) -> None:
         """Leave the copies out of the book, unless they are very few: then they are no more than a slip of the book's.
@@ -75,6 +83,19 @@ class CopyFinder:
         others = np.concatenate([pairs for i, pairs in enumerate(self.pairs) if i not in chosen])
         known = np.split(np.isin(np.concatenate(ours), others), np.cumsum([len(pairs) for pairs in ours])[:-1])
         return [float(part.mean()) if len(part) else 0.0 for part in known]
+
+
+def holders(pairs: np.ndarray, chapters: np.ndarray, rank: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each pair of sentences, its chapter, and that of the lowest rank in which the same pair stands."""
+    order = np.lexsort((rank[chapters], pairs))
+    is_first = np.append(True, np.diff(pairs[order]) != 0)  # of those that are equal
+    return chapters[order], chapters[order][is_first][np.cumsum(is_first) - 1]
+
+
+def most_of(counts: np.ndarray, chapters: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """The chapters, with so many pairs each, of which most stands first in others."""
+    shares = np.bincount(chapters[first != chapters], minlength=len(counts)) / np.maximum(counts, 1)
+    return np.flatnonzero((shares >= COPIED) & (counts >= MIN_PAIRS))
 
 
 def body_of(book: BookFile, i: int) -> str:
