@@ -85,12 +85,19 @@ def test_blanks_of_web_pages_in_headings_are_spaces(form):
     assert titles(book(*headings)) == headings
 
 
-@pytest.mark.parametrize("heading", ["番外（1）重逢", "番外（一）", "番外之重逢", "外传之剑"])
+@pytest.mark.parametrize(
+    "heading",
+    """番外（1）重逢 番外（一） 番外之重逢 外传之剑 番外篇一 番外篇1：婚礼 番外篇（一） 番外篇之婚礼 番外① 特别番外
+    结局（上） 大结局！ 最后一章 完结章 写在最后 作品相关 附录 附录一：年表 后传 完本感言！""".split(),
+)
 def test_extra_with_a_number_or_title_behind_it_is_a_heading(heading):
     assert titles(book("第一章 山", "第二章 风", "第三章 雨", heading))[3:] == [heading]
 
 
-@pytest.mark.parametrize("line", ["前传之后的故事就这样开始了……", "外传（一）说的是什么？", "番外之人，听我一言！"])
+@pytest.mark.parametrize(
+    "line",
+    ["前传之后的故事就这样开始了……", "外传（一）说的是什么？", "番外之人，听我一言！", "番外篇一共三章", "后传来笑声"],
+)
 def test_sentence_about_an_extra_is_no_heading(line):
     assert len(titles(book("第一章 山", "第二章 风", "第三章 雨", line))) == 3
 
