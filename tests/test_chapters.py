@@ -300,6 +300,25 @@ def test_find_headings_allows_a_count_for_each_volume(name):
     assert titles(book(*headings)) == headings
 
 
+@pytest.mark.parametrize(
+    "form", ["第{}节 渡口", "第{}回", "第{}张 渡口", "第{} 渡口", "{}章 渡口", "笫{}章 渡口", "弟{}章 渡口"]
+)
+@pytest.mark.parametrize("at", [(4,), (4, 5), (4, 9)])
+def test_find_headings_takes_a_misspelled_heading_where_its_number_is_missing(form, at):
+    headings = [form.format(CHINESE[n]) if n in at else f"第{CHINESE[n]}章 山门" for n in range(12)]
+    assert titles(book(*headings)) == headings
+
+
+@pytest.mark.parametrize(
+    "line", ["第五天", "第五次见面", "第五节课", "他说到第五章", "五个人", "第六节 渡口", "5", "五回合"]
+)
+def test_find_headings_takes_no_other_line_where_a_number_is_missing(line):
+    headings = [f"第{CHINESE[n]}章 山门" for n in range(12) if n != 4]
+    parts = [f"{heading}\n{prose(i)}" for i, heading in enumerate(headings)]
+    parts[3] += f"{line}\n" + prose(99)
+    assert titles("".join(parts)) == headings
+
+
 def test_find_headings_takes_a_count_whose_form_changes_in_the_middle():
     headings = [f"第{n}章 山门" for n in range(1, 9)] + [f"{n}、山门" for n in range(9, 17)]
     assert titles(book(*headings)) == headings

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from text.headings import Line, candidates, ending_title, may_end, parse
-from text.numbering import MIN_BODY, Count, choose, count_up
+from text.numbering import MIN_BODY, Count, choose, count_up, filled
 
 MIN_CONTENTS = 5  # so many headings in a row with no text between them are a table of contents
 MAX_CHAPTER = 30_000  # characters: without headings, what is longer is cut
@@ -112,7 +112,10 @@ def find_headings(lines: list[Line], size: int) -> Headings:
         if line.value is not None and i not in contents:
             forms[line.form].append(line)
     counts = [count for form, own in forms.items() if (count := count_up(form, own, size)).lines]
-    chosen = choose(counts, size)
+    if chosen := choose(counts, size):
+        taken = {line.start for count in chosen for line in count.lines}
+        others = [line for i, line in enumerate(lines) if i not in contents and line.start not in taken]
+        chosen[0] = filled(chosen[0], others, size)
     kept = {line.start for count in chosen for line in count.lines}
     often = Counter(line.text for line in lines if line.text.startswith("作者"))  # 作者的话 under each chapter
     kept |= {

@@ -77,6 +77,7 @@ HEADING = re.compile(f"(?:{NUMBERED}|{NUMBERED_WITHOUT_GAP}|{ENGLISH}){DECORATIO
 
 MAX_LINE = 100  # characters
 BLANK = re.compile("[\xa0\u2000-\u200a\u202f\u205f]")  # is read as a space
+LIKE_ORDINAL = re.compile(f"(?:[笫苐]|(?<!\\S)弟)(?={SPACE}{NUMBER}{SPACE}[章回节節话話])")  # is read as 第
 WORD_NUMBERS = {
     word: value
     for value, word in enumerate(
@@ -102,6 +103,11 @@ ENDING = re.compile(
     f"(?:{ENDED}|全[书書文本]完|未完待[续續]|(?i:the end|end))[。.]?{DECORATION}*"
 )
 IN_PARTS = re.compile(f"[（(【\\[](?:[上中下]|{NUMBER})[）)】\\]]$")
+# 第九节, 第九张, 第九, 九章, 章九: what 第九章 may be by mistake, if 第九章 is missing there
+MISSPELLED = re.compile(
+    f"{START}(?:第{SPACE}{SPACED}{SPACE}(?:[{CHAPTER_UNITS}张張彰障掌]|{GAP}|$)|{SPACED}{SPACE}(?:章|回(?![合来去头]))"
+    f"|[章回]{NUMBER}(?:{GAP}|$))"
+)
 # 第一章：, 一、, 1、
 NUMBER_ALONE = re.compile(f"{START}(?:第{SPACE}{SPACED}{SPACE}[章回节節话話卷集部篇]|{NUMBER})[、：:]")
 END_OF_LEAD = re.compile(f"(?:(?![:：]){GAP}|[》】\\])）])$")
@@ -178,9 +184,14 @@ def line_numeral(text: str) -> int | None:
     return sum(WORD_NUMBERS[word] for word in words) if words and "".join(words) == text.replace("-", "") else None
 
 
+def plain(text: str) -> str:
+    """The text, of the same length, with usual spaces and a usual 第."""
+    return LIKE_ORDINAL.sub("第", BLANK.sub(" ", text))
+
+
 def parse(text: str) -> tuple[str, int | None, bool] | None:
     """A line -> its form, its number, and whether it is a heading for certain. None: it can be none."""
-    text = BLANK.sub(" ", text)
+    text = plain(text)
     if END_OF_CHAPTER.fullmatch(text.strip()):
         return None
     start = AT_START.match(text).end()
@@ -253,6 +264,11 @@ def is_never(text: str) -> bool:
     return other or (text[-1] in "，、；：,;:" and not NUMBER_ALONE.fullmatch(text))
 
 
+def may_be_misspelled(text: str) -> bool:
+    """Is it perhaps the heading of a chapter whose number is missing?"""
+    return bool(MISSPELLED.match(plain(text))) and not (is_prose(text) or is_never(text) or ends_as_prose(text))
+
+
 def ends_as_prose(text: str) -> bool:
     return text.rstrip()[-1:] in "。！？；，、：…”’」』!?,;"
 
@@ -278,7 +294,7 @@ def candidates(block: str, heading: re.Pattern | None = None) -> Iterator[tuple[
     if heading:
         starts = {match.start() for match in re.finditer("\n(.*)", text) if heading.search(match[1])}
     else:
-        text = BLANK.sub(" ", text)
+        text = plain(text)
         ordinals = [match.start() for match in WITH_ORDINAL.finditer(text)]
         starts = {text.rfind("\n", max(0, at - 30), at) for at in ordinals} - {-1}
         starts |= {match.start() for match in WITH_START.finditer(text)}

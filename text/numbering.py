@@ -1,9 +1,11 @@
 """Which lines of a form are headings: those whose numbers count up through the book, with text between them."""
 
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from text.headings import CHAPTER_UNITS, VOLUME_UNITS, Line, ends_as_prose, is_never, is_prose
+from text.headings import CHAPTER_UNITS, VOLUME_UNITS, Line, ends_as_prose, is_never, is_prose, may_be_misspelled
 
 MIN_BODY = 150  # bytes, 50 characters: between numbered lines with less text there are no chapters
 MIN_SHARE = 0.4  # of a form's uncertain lines must count up; else it is a form of prose
@@ -77,6 +79,26 @@ def count_up(form: str, lines: Sequence[Line], end: int) -> Count:
     count = Count(form, kept, bodies_of(kept, end))
     is_plain = prose_weight < 0 or (len(kept) >= 5 and count.regularity >= 0.8)
     return count if is_plain else Count(form, [], [])
+
+
+def filled(count: Count, lines: Sequence[Line], end: int) -> Count:
+    """The count, and other lines that have a number which is missing where they stand: 第九节 or 九章 for 第九章."""
+    if len(count.form) != 3 or count.form[2] not in CHAPTER_UNITS:
+        return count
+    lines = [line for line in lines if line.value is not None and may_be_misspelled(line.text)]
+    starts, kept = [line.start for line in lines], []
+    for following in count.lines:
+        at, low = (kept[-1].end, kept[-1].value) if kept else (-MIN_BODY, 0)
+        low = low if low < following.value else 0
+        between = lines[bisect_left(starts, at) : bisect_left(starts, following.start)]
+        values = Counter(line.value for line in between)
+        for line in between if following.value - low <= MAX_GAP + 1 else ():
+            has_text = line.start - at >= MIN_BODY and following.start - line.end >= MIN_BODY
+            if low < line.value < following.value and values[line.value] == 1 and has_text:
+                kept.append(line)
+                at, low = line.end, line.value
+        kept.append(following)
+    return Count(count.form, kept, bodies_of(kept, end))
 
 
 def bodies_of(lines: Sequence[Line], end: int) -> list[int]:
