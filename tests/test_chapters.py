@@ -480,6 +480,12 @@ def test_plan_lets_a_chapter_run_through_documents_when_the_count_goes_on(files)
     assert split(**documents(*pages, files=files)) == chapters
 
 
+@pytest.mark.parametrize("files", [True, False])
+def test_plan_takes_documents_without_headings_as_chapters_in_volumes(files):
+    texts = [f"第{CHINESE[n // 3]}卷 风\n" * (n % 3 == 0) + prose(n) for n in range(12)]
+    assert split(**documents(*texts, files=files)) == texts
+
+
 def test_plan_begins_a_chapter_with_another_book():
     first, second = book("第一章 山门", "第二章 渡口"), "书名\n" + book("第一章 竹林", "第二章 井边")
     chapters = split(**documents(first, second, files=True))

@@ -234,10 +234,11 @@ def document_starts(headings: Headings, documents: list[tuple[int, bool]]) -> li
     """Where documents begin a chapter: everywhere, unless the count of the headings goes on from one to the next.
 
     A chapter may run through several files, as pages of a book do. Where there are no numbers on both sides, what the
-    most of the others do is done. Where the texts in a file are paragraphs, they begin nothing.
+    most of the others do is done. Volumes do not count: each holds many chapters. Where the texts in a file are
+    paragraphs, they begin nothing.
     """
     documents = without_paragraphs(documents)
-    main = headings.counts[0].lines if headings.counts else []
+    main = headings.counts[0].lines if headings.counts and not headings.counts[0].is_of_volumes else []
     places = [line.start for line in main]
     begins, unknown, votes = [], [], Counter()
     for start, first_of_file in documents:
