@@ -324,6 +324,39 @@ def test_find_headings_takes_a_count_whose_form_changes_in_the_middle():
     assert titles(book(*headings)) == headings
 
 
+OTHER = [f"{n}、渡口" for n in range(1, 16)]
+
+
+@pytest.mark.parametrize(
+    "headings",
+    [
+        [*(f"第{n}章 山门" for n in range(1, 9)), *(f"{n}、渡口" for n in range(10, 26))],
+        [*(f"第{n}章 山门" for n in range(1, 9)), *(f"{n}、渡口" for n in range(8, 24))],
+        [*(f"第{n}章 山门" for n in range(1, 30)), *(f"{n}、渡口" for n in range(31, 35))],
+        [*(f"第{n}章 山门" for n in range(1, 9)), *OTHER],
+        [*(f"第{n}章 山门" for n in range(1, 9)), "第二卷 风", *OTHER],
+        ["第一卷 风", *(f"第{n}章 山门" for n in range(1, 9)), "第二卷 风", *OTHER],
+        [*OTHER, *(f"第{n}章 山门" for n in range(1, 30))],
+        [*OTHER, *(f"第{n}章 山门" for n in range(16, 40)), *(f"{n:03} 竹林" for n in range(40, 50))],
+        [*(f"{n} 竹林" for n in range(1, 50)), *(f"第{n}章 山门" for n in range(1, 30)), *OTHER],
+    ],
+    ids=["missing", "doubled", "few", "restart", "volume", "volumes", "before", "three", "two books"],
+)
+def test_find_headings_takes_another_form_where_the_first_is_not_used(headings):
+    lines = [heading + "\n" + prose(i) * ("卷" not in heading) for i, heading in enumerate(headings)]
+    assert titles("".join(lines)) == headings
+
+
+@pytest.mark.parametrize("form", ["{}", "- {} -", "（{}）", "{}、不得说谎"])
+def test_find_headings_takes_no_other_form_in_a_long_chapter(form):
+    """A form that is used in the other chapters, too, is no chapter's."""
+    chapters = [
+        f"第{n}章 山门\n" + "".join(prose(20 * n + i) + form.format(i + 1) + "\n" for i in range(4)) for n in range(20)
+    ]
+    chapters[12] += "".join(prose(800 + i) + form.format(i + 5) + "\n" for i in range(30))
+    assert titles("".join(chapters)) == [f"第{n}章 山门" for n in range(20)]
+
+
 def test_find_headings_takes_a_number_behind_titles_that_differ():
     headings = [f"{name}（{c}）" for name, c in zip([*NAMES, *PLACES], CHINESE)]
     assert titles(book(*headings)) == headings

@@ -59,6 +59,7 @@ def test_warnings_has_nothing_to_say_of_a_novel(text, tmp_path):
             "24 lines hold only a number",
         ),
         (NOVEL.replace("？\n", "？www.some-site.com看书\n"), "--drop_lines='(?i)www\\.some\\-site\\.com'"),
+        (NOVEL + prose(99, 600), "“第24章 山门” has"),
         ("".join(ADVERTISED.partition("第9章")[:1]), "stands in 8 of 8 chapters"),
     ],
     ids=lambda value: value if len(value) < 60 else "",

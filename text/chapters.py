@@ -13,16 +13,17 @@ same size.
 """
 
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from text.headings import Line, candidates, ending_title, may_end, parse
-from text.numbering import MIN_BODY, Count, choose, count_up, filled
+from text.numbering import MIN_BODY, Count, choose, count_up, explains, filled
 
 MIN_CONTENTS = 5  # so many headings in a row with no text between them are a table of contents
+LONG = 5  # times the usual length of a chapter: so long a stretch without headings is searched for other forms
 MAX_CHAPTER = 30_000  # characters: without headings, what is longer is cut
 MAX_TITLES = 5  # lines of a document may be marked as headings, or three in ten
 MAX_PARAGRAPH = 1_000  # bytes: what is longer, in a list of texts, may be a chapter
@@ -107,23 +108,51 @@ def find_headings(lines: list[Line], size: int) -> Headings:
     """Those of the lines that are headings. size: of the text, in bytes."""
     lines = without_endings(lines)
     contents = table_of_contents(lines)
-    forms = defaultdict(list)
-    for i, line in enumerate(lines):
-        if line.value is not None and i not in contents:
-            forms[line.form].append(line)
-    counts = [count for form, own in forms.items() if (count := count_up(form, own, size)).lines]
-    if chosen := choose(counts, size):
-        taken = {line.start for count in chosen for line in count.lines}
-        others = [line for i, line in enumerate(lines) if i not in contents and line.start not in taken]
-        chosen[0] = filled(chosen[0], others, size)
-    kept = {line.start for count in chosen for line in count.lines}
     often = Counter(line.text for line in lines if line.text.startswith("作者"))  # 作者的话 under each chapter
+    numbered = [line for i, line in enumerate(lines) if line.value is not None and i not in contents]
+    chosen = choose_between(numbered, 0, size)
+    kept = {line.start for count in chosen for line in count.lines}
     kept |= {
         line.start
         for i, line in enumerate(lines)
         if line.is_marked or (line.certain and (i in contents or (line.value is None and often[line.text] <= 5)))
     }
-    return Headings(only(lines, kept), chosen)
+    others = in_stretches(numbered, stretches(kept, size))
+    kept |= {line.start for count in others for line in count.lines}
+    return Headings(only(lines, kept), chosen + others)
+
+
+def choose_between(lines: list[Line], start: int, end: int) -> list[Count]:
+    """The forms of the headings between two places in the text. lines: those with a number."""
+    forms = defaultdict(list)
+    for line in lines:
+        forms[line.form].append(line)
+    counts = [count for form, own in forms.items() if (count := count_up(form, own, end)).lines]
+    if chosen := choose(counts, end - start):
+        taken = {line.start for count in chosen for line in count.lines}
+        chosen[0] = filled(chosen[0], [line for line in lines if line.start not in taken], end)
+    return chosen
+
+
+def stretches(kept: set[int], size: int) -> list[tuple[int, int]]:
+    """Where no heading stands for long: headings of another form may be there, or those of another book."""
+    gaps = [(a, b) for a, b in pairwise(sorted({-1, size} | kept)) if b - a >= MIN_BODY]
+    lengths = sorted(b - a for a, b in gaps)
+    return [(a, b) for a, b in gaps if b - a > LONG * lengths[len(lengths) // 2]]
+
+
+def in_stretches(lines: list[Line], places: list[tuple[int, int]]) -> list[Count]:
+    """The forms of the headings in some stretches of the text. Where a form is used outside, too, it is none."""
+    starts = [line.start for line in lines]
+    inside = [lines[bisect_right(starts, start) : bisect_left(starts, end)] for start, end in places]
+    everywhere = Counter(line.form for line in lines)
+    here = Counter(line.form for own in inside for line in own)
+    found = []
+    for (start, end), own in zip(places, inside):
+        chosen = choose_between(own, start, end)
+        if chosen and explains(chosen[0], end - start) and 2 * here[chosen[0].form] > everywhere[chosen[0].form]:
+            found += chosen
+    return found
 
 
 def without_endings(lines: list[Line]) -> list[Line]:

@@ -186,8 +186,8 @@ def goes_on(count: Count, main: Count) -> bool:
     after = [line for line in main.lines if line.start > count.lines[-1].start]
     if len(before) + len(after) < len(main.lines):
         return False
-    follows = bool(before) and before[-1].value + 1 == count.lines[0].value
-    leads = bool(after) and count.lines[-1].value + 1 == after[0].value
+    follows = bool(before) and 0 <= count.lines[0].value - before[-1].value <= MAX_GAP
+    leads = bool(after) and 0 <= after[0].value - count.lines[-1].value <= MAX_GAP
     return follows or (leads and not before)
 
 
@@ -209,7 +209,8 @@ def is_level(count: Count, main: Count) -> bool:
         return True
     values = [line.value for line in count.lines]
     if len(values) == 1:
-        return count.is_of_volumes and (values[0] == 1 or count.bodies[0] < MIN_BODY)
+        is_above = any(0 <= line.start - count.lines[0].end < MIN_BODY for line in main.lines)
+        return count.is_of_volumes and (values[0] == 1 or is_above)
     return count.regularity >= 0.5 and (len(values) >= 3 or any(line.certain for line in count.lines))
 
 

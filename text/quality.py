@@ -34,6 +34,7 @@ MIN_COMMON = 0.35  # of the Chinese characters; 0.6 and more in novels of all ki
 MAX_SPACES = 0.1  # of the characters
 STAND_INS = {"□": 0.002, "?": 0.03}  # what programs write for characters that they do not know; prose has fewer
 REPEATS = ((20, 0.2), (6, 0.5))  # a line that stands so often, in such a part of the chapters, is hardly the novel's
+MAX_LENGTHS, MAX_SHARE = 10, 0.1  # a chapter so many times as long as others, and such a part of the text, is doubtful
 ADDRESS = re.compile(r"(?i)(?:https?://|www[.．])[^\s一-鿿]{3,40}|[a-z0-9-]{2,30}\.(?:com|net|org|cc|cn)(?![a-z])")
 ESCAPES = {
     "\\u escapes": r"\\u[0-9a-fA-F]{4}",
@@ -59,6 +60,7 @@ def warnings(book: BookFile) -> list[str]:
         page_numbers,
         addresses,
         repeated_lines,
+        long_chapter,
     )
     return [warning for check in checks for warning in check(book)]
 
@@ -189,6 +191,17 @@ def repeated_lines(book: BookFile) -> Iterator[str]:
         if any(n >= max(least, part * len(chapters)) for least, part in REPEATS):
             setting = drop_lines(re.escape(line))
             yield f"the line {quote(line)} stands in {n} of {len(chapters)} chapters. {setting} removes it"
+
+
+def long_chapter(book: BookFile) -> Iterator[str]:
+    """A chapter in which there are perhaps others, whose headings were not found."""
+    median = sorted(book.lengths)[len(book.chapters) // 2]
+    longest = max(book.chapters, key=lambda chapter: chapter.length)
+    if longest.length > max(MAX_LENGTHS * median, MAX_SHARE * book.characters):
+        yield (
+            f"{quote(longest.title)} has {share(longest.length, book)}, more than {MAX_LENGTHS} times as many as other"
+            " chapters: headings in it were not found, perhaps. --heading=REGEX says which lines are headings"
+        )
 
 
 def drop_lines(pattern: str) -> str:
