@@ -77,7 +77,7 @@ HEADING = re.compile(f"(?:{NUMBERED}|{NUMBERED_WITHOUT_GAP}|{ENGLISH}){DECORATIO
 
 MAX_LINE = 100  # characters
 BLANK = re.compile("[\xa0\u2000-\u200a\u202f\u205f]")  # is read as a space
-LIKE_ORDINAL = re.compile(f"(?:[笫苐]|(?<!\\S)弟)(?={SPACE}{NUMBER}{SPACE}[章回节節话話])")  # is read as 第
+LIKE_ORDINAL = re.compile(f"[笫苐弟](?<![一-鿿].)(?={SPACE}{NUMBER}{SPACE}[章回节節话話])")  # is read as 第
 WORD_NUMBERS = {
     word: value
     for value, word in enumerate(
