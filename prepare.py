@@ -27,7 +27,7 @@ class Settings:
     # cleaning; what each step removes is counted in the report
     clean: bool = True  # remove control characters, indents and blank lines
     unwrap: bool = False  # join lines that were cut at a fixed width
-    drop_lines: str = ""  # remove lines in which this regular expression is found (a site's advertisements)
+    drop_lines: list[str] = field(default_factory=list)  # remove lines in which this regular expression is found
     simplify: bool = False  # traditional to simplified characters (needs the package opencc)
     # chapters
     heading: str = ""  # lines in which this regular expression is found are the headings; empty: they are detected

@@ -48,24 +48,28 @@ def test_clean_removes_characters_without_width(character):
 
 @pytest.mark.parametrize("switch", [True, False])
 def test_drop_lines_removes_the_lines_that_match(switch):
-    dropped = clean(DIRTY, clean=switch, drop_lines="就上.*网$")
+    dropped = clean(DIRTY, clean=switch, drop_lines=["就上.*网$"])
     assert dropped.strip("\n") == clean(DIRTY.replace("看书就上某网", ""), clean=switch).strip("\n")
 
 
+def test_drop_lines_takes_several_regular_expressions():
+    assert clean("甲\nwww.x.com\n乙\n本章完\n", drop_lines=["(?i)WWW", "", "本章完"]) == "甲\n乙\n"
+
+
 def test_drop_lines_takes_no_notice_of_indents():
-    assert clean("\u3000\u300012\t\n甲12\n", drop_lines="^[0-9]+$") == "甲12\n"
+    assert clean("\u3000\u300012\t\n甲12\n", drop_lines=["^[0-9]+$"]) == "甲12\n"
 
 
 def test_drop_lines_removes_lines_before_they_are_joined():
     line = "他走过了长长的街道听见有人在身后叫着他的名字于是停了下来望着那条空空"
     text = f"{line}\n" * 12 + "最新章节www.x.com\n的街道。\n" + f"{line}\n" * 12
-    cleaned = clean(text, unwrap=True, drop_lines="www")
+    cleaned = clean(text, unwrap=True, drop_lines=["www"])
     assert cleaned.count(line) == 24 and "空空的街道。" in cleaned and "www" not in cleaned
 
 
 def test_drop_lines_names_a_bad_regular_expression():
     with pytest.raises(UserError, match="--drop_lines=.*not a regular expression"):
-        Cleaner(CleaningOptions(drop_lines="("))
+        Cleaner(CleaningOptions(drop_lines=["("]))
 
 
 def test_regular_expression_is_none_for_an_empty_setting():
@@ -73,7 +77,7 @@ def test_regular_expression_is_none_for_an_empty_setting():
 
 
 def test_removed_counts_each_step():
-    cleaner = Cleaner(CleaningOptions(drop_lines="就上.*网$"))
+    cleaner = Cleaner(CleaningOptions(drop_lines=["就上.*网$"]))
     list(cleaner.blocks([DIRTY + "\u2028\u2003丙\u2003"]))
     assert dict(cleaner.removed) == {
         "carriage returns": 4,
@@ -86,7 +90,7 @@ def test_removed_counts_each_step():
     }
 
 
-@pytest.mark.parametrize("options", [{}, {"clean": False}, {"drop_lines": "回"}], ids=["default", "off", "drop_lines"])
+@pytest.mark.parametrize("options", [{}, {"clean": False}, {"drop_lines": ["回"]}], ids=["default", "off", "dropped"])
 @pytest.mark.parametrize("size", [1, 7, 100])
 def test_blocks_give_the_same_for_any_size(size, options):
     text = "\ufeff" + story().replace("\n", "\r\n\r\n\u3000") + "\r第一卷\r\r" + story(2) + "\r"

@@ -1,5 +1,6 @@
 import os
 import random
+import re
 import shlex
 import subprocess
 import sys
@@ -218,6 +219,14 @@ def test_prepare_warns_of_hard_wrapped_lines_and_unwraps_them(folder, capsys):
     (folder / "wrapped.txt").write_text(wrapped("\u3000\u3000"), encoding="utf-8")
     assert "--unwrap joins them" in report_of(capsys, "wrapped.txt")
     assert "warning" not in report_of(capsys, "wrapped.txt", "--unwrap")
+
+
+def test_prepare_applies_every_drop_lines_that_its_warnings_suggest(folder, capsys):
+    chapters = (f"第{n}章 山门\n{prose(n)}天才一秒记住本站\n{prose(99 + n)}手机用户请浏览\n" for n in range(1, 25))
+    (folder / "ads.txt").write_text("".join(chapters), encoding="utf-8")
+    suggested = re.findall("--drop_lines=[\"'](.*?)[\"']", report_of(capsys, "ads.txt"))
+    meta = run("ads.txt", *(f"--drop_lines={pattern}" for pattern in suggested)).meta
+    assert len(suggested) == 2 and meta["removed"]["dropped lines"] == 48
 
 
 def test_prepare_strict_stops_where_it_would_warn(folder):

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import ne
 
@@ -27,7 +27,7 @@ class CleaningOptions:
 
     clean: bool = True  # remove control characters, indents and blank lines
     unwrap: bool = False  # join the lines of texts that are wrapped at a fixed width
-    drop_lines: str = ""  # remove lines in which this regular expression is found
+    drop_lines: Sequence[str] = ()  # remove lines in which one of these regular expressions is found
     simplify: bool = False  # traditional to simplified characters
 
 
@@ -37,7 +37,7 @@ class Cleaner:
     def __init__(self, options: CleaningOptions):
         """Raises UserError for a bad regular expression, or when simplify's package is missing."""
         self.options, self.removed = options, Counter()
-        self.drop = regular_expression("drop_lines", options.drop_lines)
+        self.drop = [regular_expression("drop_lines", pattern) for pattern in options.drop_lines if pattern]
         if options.simplify:
             try:
                 from opencc import OpenCC  # an optional package
@@ -92,9 +92,9 @@ class Cleaner:
         if not self.drop:
             return lines
         *kept, part = lines.split("\n")
-        search = self.drop.search  # ^本章完$ is meant for an indented line, too
-        others = [line for line in kept if not (search(line) or search(line.strip(BLANKS)))]
-        kept = self._counted("dropped lines", kept, others)
+        for pattern in self.drop:  # ^本章完$ is meant for an indented line, too
+            others = [line for line in kept if not (pattern.search(line) or pattern.search(line.strip(BLANKS)))]
+            kept = self._counted("dropped lines", kept, others)
         return "\n".join([*kept, part])
 
     def clean_lines(self, lines: str) -> str:
