@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configurator import UserError
+from dataset import FILES
 from text import containers, sources
 from text.readers import find_sources, holds_files
 
@@ -226,6 +227,41 @@ def test_find_sources_reads_the_texts_of_a_folder(folder):
 
 def test_find_sources_reads_the_texts_of_a_glob(folder):
     assert read(folder / "*.jsonl") == "甲"
+
+
+@pytest.mark.parametrize("pattern", ["书[精校]/*.txt", "书[精校]/第[12]章*", "*/第[12]章*", "书[精校]/*[完结].txt"])
+def test_find_sources_takes_brackets_in_names_as_they_are(tmp_path, pattern):
+    (tmp_path / "书[精校]").mkdir()
+    for name in ("第1章[完结].txt", "第2章[完结].txt"):
+        (tmp_path / "书[精校]" / name).write_text("甲", encoding="utf-8")
+    assert read(tmp_path / pattern) == "甲\0甲"
+
+
+@pytest.mark.parametrize("pattern", ["*", "*.txt"])
+def test_find_sources_leaves_out_prepared_files_that_a_glob_matches(tmp_path, pattern):
+    for name in FILES:
+        (tmp_path / name).write_text("[]")
+    with pytest.raises(UserError, match="no file to read"):
+        find_sources([str(tmp_path / pattern)])
+    (tmp_path / "book.txt").write_text("甲", encoding="utf-8")
+    assert read(tmp_path / pattern) == "甲"
+
+
+def test_find_sources_counts_prepared_files_that_are_named(tmp_path):
+    for name in FILES:
+        (tmp_path / name).write_text("[]")
+    (tmp_path / "book.txt").write_text("甲", encoding="utf-8")
+    skipped = Counter()
+    names = [str(tmp_path / name) for name in ("book.txt", "meta.json", "vocab.txt")]
+    assert [source.name for source in find_sources(names, skipped=skipped)] == names[:1]
+    assert skipped == {"meta.json (made by prepare.py)": 1, "vocab.txt (made by prepare.py)": 1}
+    with pytest.raises(UserError, match="no file to read"):
+        find_sources(names[1:])
+
+
+def test_find_sources_reads_a_vocabulary_that_stands_alone(tmp_path):
+    (tmp_path / "vocab.txt").write_text("甲", encoding="utf-8")
+    assert read(tmp_path / "vocab.txt") == "甲"
 
 
 def test_find_sources_leaves_out_what_a_killed_prepare_wrote(folder):

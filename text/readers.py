@@ -44,7 +44,10 @@ def find_sources(
     if errors not in ("strict", "replace"):
         raise UserError(f"--errors={errors}: strict or replace is needed")
     finder = Finder(encoding, errors, Counter() if skipped is None else skipped)
-    return [source for name in names for source in finder.named(name)]
+    sources = [source for name in names for source in finder.named(name)]
+    if names and not sources:
+        raise finder.nothing_in(", ".join(names[:3]))
+    return sources
 
 
 def holds_files(folder: Path | str) -> bool:
@@ -70,6 +73,11 @@ def files_in(folder: Path, skipped: Counter) -> Iterator[Path]:
         if os.path.realpath(path) not in seen:
             seen.add(os.path.realpath(path))
             yield path
+
+
+def is_own(path: Path) -> bool:
+    """Is it one of the files that prepare.py wrote, beside the others?"""
+    return path.name in FILES and all((path.parent / name).is_file() for name in FILES)
 
 
 def is_hidden(name: str) -> bool:
@@ -99,6 +107,9 @@ class Finder:
         path = Path(name)
         if os.path.isdir(path):
             sources = self.several(files_in(path, self.skipped))
+        elif is_own(path):  # the shell may have named it for a glob
+            self.skipped[f"{path.name} (made by prepare.py)"] += 1
+            return []
         elif os.path.isfile(path):
             sources = self.sources(file_on_disk(path), named=True)
         elif os.path.exists(path):
@@ -106,21 +117,29 @@ class Finder:
         else:
             sources = self.several(self.matching(name))
         if not sources:
-            held = ", ".join(f"{n:,} {kind}" for kind, n in self.skipped.most_common(5))
-            raise UserError(
-                f"there is no file to read in {name}" + (f", only {held}" if held else "") + f"; {READABLE} can be read"
-            )
+            raise self.nothing_in(name)
         return sources
 
+    def nothing_in(self, name: str) -> UserError:
+        held = ", ".join(f"{n:,} {kind}" for kind, n in self.skipped.most_common(5))
+        return UserError(
+            f"there is no file to read in {name}" + (f", only {held}" if held else "") + f"; {READABLE} can be read"
+        )
+
     def matching(self, pattern: str) -> Iterator[Path]:
-        """The files that match a glob, or are in a folder that does. Raises UserError when nothing matches."""
-        matches = sorted(glob.glob(pattern, recursive=True), key=natural_key)
+        """The files that match a glob, or are in a folder that does. Raises UserError when nothing matches.
+
+        Brackets are those of a name, such as 书[精校], if that exists, and else stand for one of several characters.
+        """
+        folder, name = (part.replace("[", "[[]") for part in os.path.split(pattern))
+        patterns = (os.path.join(folder, name), os.path.join(folder, os.path.basename(pattern)), pattern)
+        matches = next(filter(None, (glob.glob(each, recursive=True) for each in patterns)), [])
         if not matches:
             raise UserError(f"{pattern} " + ("matches no file" if glob.has_magic(pattern) else "does not exist"))
-        for path in map(Path, matches):
+        for path in map(Path, sorted(matches, key=natural_key)):
             if path.is_dir():
                 yield from files_in(path, self.skipped)
-            elif not is_hidden(path.name):
+            elif not is_hidden(path.name) and path.name not in FILES:
                 yield path
 
     def several(self, paths: Iterable[Path]) -> list[Source]:
