@@ -50,7 +50,7 @@ def configure(Settings: type):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     argv = sys.argv[1:]
     if "--help" in argv or "-h" in argv:
-        print(help_text(Settings))
+        run(lambda _: print(help_text(Settings)), None)
         sys.exit(0)
     try:
         return parse(Settings, argv)
@@ -63,6 +63,7 @@ def run(main, settings) -> None:
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         main(settings)
+        print(end="", flush=True)  # what cannot be written is noticed here, not when Python exits
     except UserError as error:
         _fail(error)
     except KeyboardInterrupt:
@@ -118,7 +119,10 @@ def _report_missing_package(kind: type, error: BaseException, traceback) -> None
 
 
 def _fail(message) -> typing.NoReturn:
-    sys.stdout.flush()
+    try:
+        print(end="", flush=True)
+    except OSError:
+        discard_output()
     print(f"{os.path.basename(sys.argv[0])}: {message}", file=sys.stderr)
     sys.exit(2)
 

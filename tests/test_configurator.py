@@ -264,6 +264,19 @@ def test_missing_package_is_named_in_one_line(name, package, tmp_path):
     assert len(done.stderr.strip().splitlines()) == 1 and f"no package {package}" in done.stderr
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_help_that_cannot_be_written_ends_without_a_traceback(name):
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "wb") as closed_pipe:
+        done = subprocess.run([sys.executable, ROOT / name, "--help"], stdout=closed_pipe, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (1, b"")
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([sys.executable, ROOT / name, "--help"], stdout=full, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (2, f"{name}: No space left on device\n".encode())
+
+
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_unknown_setting_exits_with_status_2(name, tmp_path):
     done = script(name, "--devise=cpu", cwd=tmp_path, check=2)
