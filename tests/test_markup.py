@@ -115,10 +115,30 @@ def test_markup_in_text_is_resolved(text, result, size):
         "&lt;和&gt;",
         "R&D <3 <3 <3 <3",
         "<i love you><i love you><i love you>",
+        "火球术[S]，等级[B]，评价[A]，[I]，(>_<)",
+        "<S>级，<A>级，<b>级，<I>型",
     ],
 )
 def test_markup_in_text_leaves_what_is_prose(text):
     assert resolve(text)[0] == text
+
+
+def test_markup_in_text_takes_a_letter_in_brackets_for_a_tag_only_where_it_is_closed():
+    assert resolve("<b>甲</b>[s]乙[/s]，[S]级<B>级<I>级<br>")[0] == "甲乙，[S]级<B>级<I>级\n"
+
+
+def test_markup_in_text_takes_nbsp_without_its_semicolon():
+    assert resolve("&nbsp&nbsp他说&nbsp;&lt他&amp")[0] == "  他说 &lt他&amp"
+
+
+def test_markup_in_text_leaves_scripts_out_and_keeps_what_follows_one_that_does_not_end():
+    assert resolve("甲<script>x('<p>')</script>乙<!-- 丙 -->丁<rt>a</rt>戊<script>己")[0] == "甲乙丁戊<script>己"
+
+
+@pytest.mark.parametrize("opening", ["<script>", "<!--", " "])
+def test_markup_in_text_takes_a_time_that_grows_with_the_text(opening):
+    text = "<br>" * 3 + "甲" + opening * 100_000 + "</style>"  # minutes, if every opening searched to the end
+    assert resolve(text)[0].endswith(opening * 100_000 + "</style>")
 
 
 def test_markup_in_text_that_was_escaped_is_resolved():

@@ -21,9 +21,13 @@ ATTRIBUTE = (
 )
 FORUM = r"\[/?(?:b|i|u|s|p|size|color|font|align|backcolor|url|img|quote|indent|float|hide)(?:=[^\[\]\n]{1,80})?\]"
 TAG = re.compile(rf"</?(?:{NAMES})(?:\s+{ATTRIBUTE})*\s*/?>|{FORUM}", re.IGNORECASE)
-LINE_TAG = re.compile(rf"[ \t]*</?(?:{'|'.join(LINE.split())})\b[^<>]*>[ \t]*\n?", re.IGNORECASE)
-HIDDEN = re.compile(r"<(script|style|rt|rp)\b[^<>]*>.*?</\1\s*>|<!--.*?-->", re.DOTALL | re.IGNORECASE)
-ENTITY = re.compile(r"&(?:[A-Za-z][A-Za-z0-9]{1,24}|#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6});")
+LINE_TAG = re.compile(rf"</?(?:{'|'.join(LINE.split())})\b[^<>]*>[ \t]*\n?", re.IGNORECASE)
+CLOSING = re.compile(r"</[abiqsu]>|\[/[bipsu]\]", re.IGNORECASE)
+HIDDEN = [  # elements whose text is not shown, and their ends
+    (re.compile(f"{start}.*?{end}", re.DOTALL | re.IGNORECASE), re.compile(end, re.IGNORECASE))
+    for start, end in [("<!--", "-->")] + [(rf"<{n}\b[^<>]*>", rf"</{n}\s*>") for n in ("script", "style", "rt", "rp")]
+]
+ENTITY = re.compile(r"&(?:[A-Za-z][A-Za-z0-9]{1,24};|nbsp|#[0-9]{1,7};|#[xX][0-9a-fA-F]{1,6};)")
 SEVERAL = 3  # tags and entities: fewer may be what the text speaks of
 MAX_TAG = 300  # characters
 
@@ -34,6 +38,7 @@ class MarkupInText:
     def __init__(self):
         self.tags = self.entities = self.breaks = 0
         self.left = 0  # tags and entities that stay, because there are too few
+        self.closed = set()  # tags of one letter that are closed: the others are ranks, such as [S] and <A>
 
     def blocks(self, blocks: Iterable[str]) -> Iterator[str]:
         """The same text without them. A tag may be cut by the end of a block."""
@@ -52,7 +57,8 @@ class MarkupInText:
         yield self.resolve(rest)
 
     def resolve(self, text: str) -> str:
-        tags = len(TAG.findall(text)) if "<" in text or "[/" in text else 0
+        self.closed.update(tag.replace("/", "") for tag in CLOSING.findall(text))
+        tags = len(list(filter(self.is_tag, TAG.finditer(text)))) if "<" in text or "[/" in text else 0
         entities = len([e for e in ENTITY.findall(text) if html.unescape(e) != e]) if "&" in text else 0
         if not tags + entities:
             return text
@@ -60,9 +66,14 @@ class MarkupInText:
             self.left += tags + entities
             return text
         self.tags, self.entities = self.tags + tags, self.entities + entities
-        text = LINE_TAG.sub("\n", HIDDEN.sub("", text))
-        text = ENTITY.sub(lambda match: html.unescape(match[0]), TAG.sub("", text)).replace("\xa0", " ")
+        text = LINE_TAG.sub("\n", without_hidden(text))
+        text = TAG.sub(lambda match: "" if self.is_tag(match) else match[0], text)
+        text = ENTITY.sub(lambda match: html.unescape(match[0]), text).replace("\xa0", " ")
         return self.resolve(text) if entities >= SEVERAL and TAG.search(text) else text  # the tags were escaped
+
+    def is_tag(self, match: re.Match) -> bool:
+        """Is it a tag, or a single letter in brackets?"""
+        return len(match[0]) > 3 or match[0].lower() == "<p>" or match[0] in self.closed
 
     def notes(self) -> list[str]:
         meant = f"taken for what they mean: {counted(self.tags, 'HTML tag')}, {self.entities:,} entities"
@@ -73,3 +84,11 @@ class MarkupInText:
                 f"left as they are: {counted(self.left, 'HTML tag')} or entities": self.left,
             }
         )
+
+
+def without_hidden(text: str) -> str:
+    """The text without scripts, comments and ruby readings. One that does not end is not searched for, which is slow."""
+    for element, end in HIDDEN:
+        last = max((match.end() for match in end.finditer(text)), default=0)
+        text = element.sub("", text[:last]) + text[last:]
+    return text
