@@ -217,7 +217,8 @@ def print_chapters(meta: dict, book: BookFile, list_all: bool) -> None:
     elif len(meta["sources"]) > 1 and len(meta["sources"]) == len(book.chapters):
         print(f"chapters   {meta['chapters']:,}: no headings found, so each file is one")
     else:
-        print(f"chapters   no headings found, so the text was cut into {meta['chapters']:,} pieces at paragraphs")
+        ends = "paragraphs" if book.counts[ord("\n")] else "the ends of sentences"
+        print(f"chapters   no headings found, so the text was cut into {meta['chapters']:,} pieces at {ends}")
     if list_all:
         for chapter in book.chapters:
             print(f"           {chapter.length:>8,}  {' / '.join(chapter.headings) or chapter.title}")

@@ -75,11 +75,13 @@ def test_prepare_again_with_the_same_text_gives_the_same_files(folder):
     assert run("book.txt").fingerprint == run("book.txt").fingerprint
 
 
-def test_prepare_cuts_a_text_without_headings_into_pieces(folder, capsys):
-    text = "".join(f"这是一段文字，编号{i}，没有标题。\n" for i in range(200))
+@pytest.mark.parametrize("line_end, places", [("\n", "paragraphs"), ("", "the ends of sentences")])
+def test_prepare_cuts_a_text_without_headings_into_pieces(folder, capsys, line_end, places):
+    text = "".join(f"这是一段文字，编号{i}，没有标题。{line_end}" for i in range(200))
     (folder / "plain.txt").write_text(text, encoding="utf-8")
     assert 15 <= run("plain.txt").meta["chapters"] <= 25
-    assert "no headings found, so the text was cut into" in capsys.readouterr().out
+    report = capsys.readouterr().out
+    assert "no headings found, so the text was cut into" in report and f"pieces at {places}\n" in report
 
 
 # -- vocabularies ----------------------------------------------------------------------------------------------------

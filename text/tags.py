@@ -87,8 +87,8 @@ class MarkupInText:
 
 
 def without_hidden(text: str) -> str:
-    """The text without scripts, comments and ruby readings. One that does not end is not searched for, which is slow."""
-    for element, end in HIDDEN:
+    """The text without scripts, comments and ruby readings, unless they do not end."""
+    for element, end in HIDDEN:  # where none ends, none is searched for: each would be searched to the end of the text
         last = max((match.end() for match in end.finditer(text)), default=0)
         text = element.sub("", text[:last]) + text[last:]
     return text
