@@ -175,6 +175,8 @@ def print_sources(meta: dict) -> None:
         )
     removed = ", ".join(f"{n:,} {name}" for name, n in meta["removed"].items() if n)
     print(f"cleaned    {total_characters(meta):,} characters stay; removed {removed or 'nothing'}")
+    if meta["settings"]["unwrap"] and not meta["removed"]["line breaks inside paragraphs"]:
+        print("           --unwrap joined no lines: no width was found at which they were cut")
 
 
 def describe_headings(headings: Headings) -> list[dict]:

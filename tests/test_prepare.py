@@ -223,6 +223,11 @@ def test_prepare_warns_of_hard_wrapped_lines_and_unwraps_them(folder, capsys):
     assert "warning" not in report_of(capsys, "wrapped.txt", "--unwrap")
 
 
+def test_prepare_says_when_unwrap_joins_nothing(folder, capsys):
+    assert "--unwrap joined no lines" in report_of(capsys, "book.txt", "--unwrap")
+    assert "--unwrap" not in report_of(capsys, "book.txt")
+
+
 def test_prepare_applies_every_drop_lines_that_its_warnings_suggest(folder, capsys):
     chapters = (f"第{n}章 山门\n{prose(n)}天才一秒记住本站\n{prose(99 + n)}手机用户请浏览\n" for n in range(1, 25))
     (folder / "ads.txt").write_text("".join(chapters), encoding="utf-8")

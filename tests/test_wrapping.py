@@ -32,6 +32,36 @@ def test_unwrap_joins_the_lines_of_indented_paragraphs(blank_lines):
     assert unwrap(wrapped("\u3000\u3000", blank_lines))[0] == LINES
 
 
+def spaced(gap: str, indent: str, lines: list[str] = LINES, after: str = "\n") -> str:
+    """The lines cut at 20 characters, with an ending after each piece and a gap after each line."""
+    pieces = ([line] if line in HEADINGS else textwrap.wrap(line, 20, initial_indent=indent) for line in lines)
+    return "".join("".join(piece + after for piece in line) + gap for line in pieces)
+
+
+@pytest.mark.parametrize("indent", ["", "\u3000\u3000"])
+def test_unwrap_joins_what_stands_between_blank_lines(indent):
+    lines, _ = unwrap(spaced("\n", indent))
+    assert lines == LINES
+
+
+def test_unwrap_takes_no_notice_of_a_blank_line_after_each_line():
+    assert unwrap(spaced("", "\u3000\u3000", after="\n\n"))[0] == LINES
+    assert unwrap(spaced("\n", "", after="\n\n"))[0] == LINES
+    assert unwrap(spaced("", "", after="\n\n")) == unwrap(wrapped())
+
+
+def test_unwrap_joins_the_few_long_lines_among_much_dialogue():
+    lines = [line for paragraph in PARAGRAPHS for line in (paragraph, *["“你来了。”他说。"] * 10)]
+    text = spaced("", "\u3000\u3000", lines)
+    assert wrap_width(text.split("\n")) == 0 and unwrap(text)[0] == lines
+
+
+def test_unwrap_joins_the_paragraphs_of_english_books():
+    words = "“The gate stood open,” he said. Nobody had come, not even the wife of the _well-known_ doctor."
+    paragraphs = [" ".join([f"Number {i}:", *[words] * (i % 7 + 1)]) for i in range(60)]
+    assert unwrap("\n\n".join(textwrap.fill(paragraph, 72) for paragraph in paragraphs) + "\n")[0] == paragraphs
+
+
 def test_unwrap_without_indents_ends_a_paragraph_where_a_line_is_short():
     lines, joined = unwrap(wrapped())
     assert joined > 30 and not [line for line in lines if line[-1] not in "。！？门"]
