@@ -221,6 +221,24 @@ def test_decoder_says_where_another_encoding_begins_after_a_mark():
         decode(first + second, "utf-8-sig", size=10**6)
 
 
+@pytest.mark.parametrize("encodings", [("utf-8", "gb18030"), ("gb18030", "utf-8"), ("utf-8", "cp950")])
+@pytest.mark.parametrize("line", ["更多", "求月票", "本書來自www.txt.com", "更多小說請到天下書庫下載"])
+def test_decoder_refuses_a_line_in_another_encoding(encodings, line):
+    line, text = (line + "\r\n").encode(encodings[0]), (TRADITIONAL + "\r\n").encode(encodings[1]) * 20
+    for before in (b"", text):
+        n = before.count(b"\n") + 1
+        start = f"byte {len(before):,} is not {encodings[1]} \\(line {n}\\). "
+        with pytest.raises(NotText, match=f"{start}It is {encodings[0]} up to the end of line {n}: "):
+            decode(before + line + text, encodings[1], size=10**6)
+    with pytest.raises(NotText, match=f"From there on it is {encodings[0]}: split"):
+        decode(text + line, encodings[1], size=10**6)
+
+
+@pytest.mark.parametrize("text", ["联通", "腊月\n", "Größe für übel\n"])
+def test_decoder_takes_no_line_of_gbk_for_utf8(text):
+    assert decode((text * 9).encode("gb18030"), "gb18030", size=10**6) == (text * 9, [])
+
+
 def test_decoder_names_the_encoding_of_a_file_that_has_another_from_its_beginning():
     data = ("https://\n" + TEXTS["book"]).encode("gb18030")
     with pytest.raises(NotText, match="The file is gb18030: --encoding=gb18030, or no --encoding"):

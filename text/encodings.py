@@ -59,6 +59,11 @@ SUPERSETS = {
 }
 SURELY_CHINESE = -8.5  # log likelihood of a character, on average. Chinese prose has -7.5
 MIN_MEAN = -13.5  # what is less likely is no text
+# a line of ASCII and characters in UTF-8, two or more
+UTF8_LINE = re.compile(
+    rb"(?m)^[\t\r -~]*"
+    rb"(?:(?:[\xc2-\xdf]|[\xe0-\xef][\x80-\xbf]|[\xf0-\xf4][\x80-\xbf]{2})[\x80-\xbf][\t\r -~]*){2,}$"
+)
 MARGIN = 12.0  # so much more likely than a declared encoding is another that is taken instead of it
 
 
@@ -188,26 +193,34 @@ def is_binary(data: bytes, encoding: str) -> bool:
 
 
 def other_encoding(data: bytes, encoding: str) -> str:
-    """Another Chinese encoding in which the bytes are much likelier text; "" for none. Files are put together so."""
+    """Another Chinese encoding in which the bytes are much likelier text; "" for none. Files are put together so.
+
+    A line shows what is not UTF-8. The others are known apart by longer texts.
+    """
     encoding = encoding.removesuffix("-sig")
-    if len(data) < 1000 or encoding not in CHINESE:
+    if (len(data) < 1000 and encoding != "utf-8") or encoding not in CHINESE:
         return ""
     scores = {name: likelihood(data, name) for name in CHINESE[:3]}
     best = max(scores, key=scores.get)
-    return best if scores[best] > scores.get(encoding, -1e9) + len(data) / 4 else ""
+    return best if scores[best] > scores.get(encoding, -1e9) + max(MARGIN, len(data) / 4) else ""
 
 
-def start_of_utf8(data: bytes, place: int) -> int:
-    """The first of the lines before a place that are UTF-8: some bytes of it are characters of GBK, too."""
-    start, end = data.rfind(b"\n", 0, place) + 1, data.find(b"\n", place)
-    if not is_utf8(data[start : end if end > 0 else None]):
-        return place
-    while start:
-        before = data.rfind(b"\n", 0, start - 1) + 1
-        if data[before:start].isascii() or not is_utf8(data[before:start]):
-            break
-        start = before
-    return start
+def utf8_line(data: bytes, encoding: str) -> int:
+    """Where the first line begins that is UTF-8 in a text of GBK or Big5, in which it may be valid too; -1: nowhere."""
+    lines = ((match[0], match.start()) for match in UTF8_LINE.finditer(data))
+    return next((at for s, at in lines if likelihood(s, "utf-8") > likelihood(s, encoding) + MARGIN), -1)
+
+
+def end_of_part(data: bytes, encoding: str, other: str) -> int:
+    """Where the lines end that are in the other encoding. 0: none of these lines is in the first encoding."""
+    end = at = 0
+    for line in data.splitlines(keepends=True):
+        at += len(line)
+        if not line.isascii():
+            if likelihood(line, encoding) >= likelihood(line, other):
+                return end
+            end = at
+    return 0
 
 
 # -- decoding ---------------------------------------------------------------------------------------------------------
@@ -233,8 +246,11 @@ class Decoder:
         """The text of the next chunk. Characters may be cut by its end, unless it is the final one."""
         if not self.offset and self.encoding in ("gb18030", "cp950") and chunk.startswith(codecs.BOM_UTF8):
             chunk, self.offset = chunk[3:], 3  # some programs put it before any text
-        codecs.register_error("repair", self.repair)  # the name stands for the decoder at work
         self.end = self.offset + len(chunk)
+        if self.encoding in ("gb18030", "cp950") and self.errors == "strict":
+            if (start := utf8_line(chunk, self.encoding)) >= 0:
+                raise self.refusal(chunk, start, self.encoding, "utf-8")
+        codecs.register_error("repair", self.repair)  # the name stands for the decoder at work
         self.final = final
         text = self.decoder.decode(chunk, final)
         if "\0" in text or (self.ended and text):
@@ -271,20 +287,27 @@ class Decoder:
         if self.errors == "replace":
             self.replaced += error.end - start
             return "\ufffd", error.end
-        before = self.end - len(data)  # bytes before the data: it ends with the chunk
-        other = other_encoding(data[start : start + SCORED], self.encoding)
-        if other == "utf-8":
-            start = start_of_utf8(data, start)
-        line = self.lines + data[:start].decode(error.encoding, "replace").count("\n") + 1
-        place = f"byte {before + start:,} is not {error.encoding} (line {line:,})"
-        if other:
-            if before <= len(codecs.BOM_UTF8) and data[:start].isascii():
-                raise NotText(f"{place}. The file is {other}: --encoding={other}, or no --encoding, reads it")
-            raise NotText(f"{place}. From there on it is {other}: split the file there, and give both parts")
-        raise NotText(
-            f"{place}. --errors=replace reads on and counts what does not fit. If the file is in another encoding, name"
-            " it: --encoding=big5, say"
-        )
+        is_line = self.encoding.startswith("utf-8")
+        stop = data.find(b"\n", start, start + SCORED) if is_line else -1
+        other = other_encoding(data[start : stop if stop > 0 else start + SCORED], self.encoding)
+        raise self.refusal(data, start, error.encoding, other)
+
+    def refusal(self, data: bytes, start: int, encoding: str, other: str) -> NotText:
+        """The error that names a place. data: ends with the chunk. other: the encoding of what is there; "" unknown."""
+        before = self.end - len(data)
+        line = self.lines + data[:start].decode(encoding, "replace").count("\n") + 1
+        place = f"byte {before + start:,} is not {encoding} (line {line:,})"
+        if not other:
+            return NotText(
+                f"{place}. --errors=replace reads on and counts what does not fit. If the file is in another encoding,"
+                " name it: --encoding=big5, say"
+            )
+        if end := end_of_part(data[start : start + SCORED], encoding, other):
+            line += data[start : start + end].rstrip(b"\r\n").count(b"\n")
+            return NotText(f"{place}. It is {other} up to the end of line {line:,}: take this out, or convert it")
+        if before <= len(codecs.BOM_UTF8) and data[:start].isascii():
+            return NotText(f"{place}. The file is {other}: --encoding={other}, or no --encoding, reads it")
+        return NotText(f"{place}. From there on it is {other}: split the file there, and give both parts")
 
     def notes(self) -> list[str]:
         """Sentences on what was repaired and replaced. Complete after the final chunk."""
