@@ -288,8 +288,8 @@ def _check(value, kind, where: str):
     """Check a value against the setting's type. Raises UserError. A whole number may be a float: 1e6, or 8 / 2."""
     for option in _options(kind):
         origin, arguments = typing.get_origin(option), typing.get_args(option)
-        if origin is list and type(value) is list:
-            return [_check(element, arguments[0], where) for element in value]
+        if origin is list:  # one value stands for a list of it
+            return [_check(element, arguments[0], where) for element in (value if type(value) is list else [value])]
         if type(value) is option or (origin is Literal and value in arguments):
             return value
         if option is float and type(value) is int:

@@ -107,6 +107,12 @@ def test_parse_names_mistakes(arguments, message):
         parse(Settings, arguments)
 
 
+@pytest.mark.parametrize("value, expected", [('"甲"', ["甲"]), ('["甲", "乙"]', ["甲", "乙"])])
+def test_config_file_gives_a_list_or_one_value_of_it(tmp_path, value, expected):
+    (tmp_path / "a.py").write_text(f"start = {value}\n", encoding="utf-8")
+    assert parse(Settings, [str(tmp_path / "a.py")]).start == expected
+
+
 def test_path_with_a_line_break_is_refused(tmp_path):
     (tmp_path / "a.py").write_text('out_dir = "data\\novel"\n')  # Windows' separator, and Python's line break
     with pytest.raises(UserError, match=r"out_dir.*'data\\novel' is no path; write / in paths"):
