@@ -39,7 +39,7 @@ class Settings:
     members: int = 1  # models side by side, each with a part of n_embd and n_head: an ensemble; docs/recipe.md
     logit_scale: float = 1.0  # factor on the logits in the training loss; above 1: a less certain model
     # batch
-    batch_size: int | Literal["auto"] = 8  # windows per micro-batch, at most; auto: as many as fit
+    batch_size: int | Literal["auto"] = 8  # windows per micro-batch; auto: as many as memory allows
     gradient_accumulation_steps: int | Literal["auto"] = 4  # micro-batches per step; auto: by the text's length
     stride: int = 0  # tokens between the starts of windows; 0: block_size (no overlap)
     # optimizer

@@ -6,8 +6,8 @@ from typing import Literal
 
 from configurator import UserError
 
-MICRO_BATCH = 8  # windows, at most, where batch_size is "auto"
-TOKENS_PER_STEP = 2048, 32768  # at least and at most
+MICRO_BATCH = 8  # windows, where batch_size is "auto"
+WINDOWS_PER_STEP = 8, 32  # at least and at most; with fewer the gradients are of too few passages
 STEPS_PER_EPOCH = 240  # wanted: fewer and larger steps learn less from the same text
 STEPS = 600  # of a run, at least, however short the text
 EPOCHS = 8  # of a long text
@@ -21,7 +21,6 @@ class Recipe:
 
     batch_size: int | Literal["auto"] = "auto"
     gradient_accumulation_steps: int | Literal["auto"] = "auto"
-    block_size: int = 1024
     epochs: float | Literal["auto"] = "auto"
     learning_rate: float = 3e-3
     weight_decay: float | Literal["auto"] = "auto"
@@ -31,9 +30,9 @@ class Recipe:
     def fit(self, windows_per_epoch: int, world_size: int = 1) -> "Recipe":
         """A copy with numbers for "auto".
 
-        - batch_size: 8 (MemoryOptions changes it to what the memory allows). With gradient_accumulation_steps "auto" it
-          is smaller where a step has fewer windows, and with several processes each one's part.
-        - gradient_accumulation_steps: an epoch has about 240 steps, a step 2,048 to 32,768 tokens (of all processes).
+        - batch_size: 8 (MemoryOptions changes it to what the memory allows). With several processes and
+          gradient_accumulation_steps "auto" each one's part.
+        - gradient_accumulation_steps: an epoch has about 240 steps, a step 8 to 32 windows (of all processes).
         - epochs: 8, or as many as make 600 steps.
         - weight_decay: a weight is a moving average of its updates over 1 / (learning_rate * weight_decay) steps. In
           epochs this number carries over between texts, batches and rates (Wang and Aitchison 2024, arXiv:2405.13698).
@@ -45,10 +44,9 @@ class Recipe:
         batch_size = MICRO_BATCH if self.batch_size == "auto" else self.batch_size
         accumulation, epochs, weight_decay = self.gradient_accumulation_steps, self.epochs, self.weight_decay
         if accumulation == "auto":
-            least, most = (math.ceil(tokens / self.block_size) for tokens in TOKENS_PER_STEP)
-            windows = min(most, max(least, windows_per_epoch // STEPS_PER_EPOCH))  # per step
-            batch_size = min(batch_size, windows)
-            windows = batch_size * round(windows / batch_size)  # those of a single process
+            least, most = WINDOWS_PER_STEP
+            windows = min(most, max(least, windows_per_epoch // STEPS_PER_EPOCH))
+            windows = batch_size * max(1, round(windows / batch_size))  # those of a single process
             micro_steps = math.ceil(windows / (batch_size * world_size))  # of each process
             batch_size = max(1, round(windows / (world_size * micro_steps)))
             accumulation = world_size * micro_steps
