@@ -6,6 +6,8 @@ n_layer = 12
 n_head = 12
 n_embd = 768
 block_size = 1024
+embeddings = "text"  # token vectors start from the text's bigrams, positions as sinusoids
+residual_multiplier = 0.0625  # factor on each block's output, which otherwise outgrows the embeddings
 dropout = 0.1
 
 # by the length of the text (docs/recipe.md): 8 to 32 windows per step, 8 epochs or 600 steps
@@ -13,6 +15,8 @@ batch_size = 8
 gradient_accumulation_steps = "auto"
 epochs = "auto"
 decay_epochs = 0.5
+learning_rate = 7e-3  # lower, attention stays too weak for windows of 1,024 tokens
+adamw_learning_rate = 2e-3
 warmup_share = 0.05
 
 eval_interval = 100  # steps between validations; each saves a checkpoint

@@ -33,15 +33,17 @@ def test_neighbor_vectors_have_the_inner_products_of_the_dense_svd(n_embd):
     assert np.allclose(vectors @ vectors.T, u * s @ u.T, atol=1e-4)
 
 
-def test_init_embeddings_leaves_tokens_that_do_not_occur():
+@pytest.mark.parametrize("n_embd", [32, 128])
+def test_init_embeddings_sets_tokens_that_occur_to_one_logit_for_themselves(n_embd):
     torch.manual_seed(0)
-    model = GPT(GPTConfig(20, 8, 1, 2, 16))
+    model = GPT(GPTConfig(20, 8, 1, 2, n_embd))
     before = model.transformer.wte.weight.clone()
     init_embeddings(model, TOKENS)
     after, occurs = model.transformer.wte.weight, torch.zeros(len(before), dtype=torch.bool)
     occurs[np.unique(TOKENS).astype(int)] = True
     assert torch.equal(after[~occurs], before[~occurs])
-    assert torch.allclose(after[occurs].norm(dim=1), torch.tensor(0.05 * 16**0.5))
+    logits = model.transformer.ln_f(after) @ after.T
+    assert torch.allclose(logits.diagonal()[occurs], torch.tensor(12.8), rtol=0.2)
 
 
 def test_init_embeddings_of_an_ensemble_have_the_same_inner_products_in_other_vectors():

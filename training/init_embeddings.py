@@ -5,8 +5,10 @@ import torch
 
 from model import GPT
 
-TOKEN_STD = 0.05  # larger than GPT-2's 0.02: a token's vector says more than its position's
-POSITION_SCALE = 0.1
+# Both are divided by the width. So a token's logit for itself is 13 before the first step, at any width: the last
+# LayerNorm's output has a standard deviation of 1.
+TOKEN_SCALE = 12.8  # a standard deviation of 0.05 at a width of 256
+POSITION_SCALE = 25.6  # an amplitude of 0.1 at a width of 256
 
 
 @torch.no_grad()
@@ -19,9 +21,10 @@ def init_embeddings(model: GPT, tokens: np.ndarray) -> None:
     for wte in model.transformer.wte.weight.chunk(members, dim=1):
         vectors = neighbor_vectors(tokens, *wte.shape)
         norm = vectors.norm(dim=1, keepdim=True)
-        wte.copy_(torch.where(norm > 1e-6, vectors * (TOKEN_STD * wte.size(1) ** 0.5 / norm), wte))
+        occurs = norm > 1e-3  # less is a rounding error
+        wte.copy_(torch.where(occurs, vectors * (TOKEN_SCALE / wte.size(1) ** 0.5 / norm), wte))
     for wpe in model.transformer.wpe.weight.chunk(members, dim=1):
-        wpe.copy_(POSITION_SCALE * sinusoids(*wpe.shape))
+        wpe.copy_(POSITION_SCALE / wpe.size(1) * sinusoids(*wpe.shape))
 
 
 def neighbor_vectors(tokens: np.ndarray, vocab_size: int, n_embd: int) -> torch.Tensor:
