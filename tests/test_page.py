@@ -321,6 +321,19 @@ def test_history_puts_a_replaced_continuation_back(open_page):
     assert text_of(page).endswith(continuation)
 
 
+def test_a_drawer_that_is_made_again_keeps_the_field_in_which_someone_types(open_page, server):
+    page = open_page()
+    page.click("#open-settings")
+    page.click("#set-prefix")
+    page.keyboard.type("白狐书生")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    page.evaluate("document.getElementById('language').click()")  # all texts of the page change
+    expect(page.locator("#drawer h2")).to_have_text("设置")
+    page.keyboard.type("与")
+    expect(page.locator("#set-prefix")).to_have_value("白狐与书生")
+
+
 def test_pinned_text_is_sent_with_each_request(open_page, server):
     page = open_page()
     page.click("#open-settings")

@@ -42,7 +42,12 @@ export class Drawer {
     if (name !== this.current) return;
     $("drawer").querySelector("h2").textContent = t(name);
     $("drawer").setAttribute("aria-label", t(name));
-    $("drawer-body").className = name;
-    $("drawer-body").replaceChildren(...elements);
+    const body = $("drawer-body"), { id, selectionStart, selectionEnd } = document.activeElement;
+    const hadFocus = body.contains(document.activeElement);
+    body.className = name;
+    body.replaceChildren(...elements);
+    if (!hadFocus || !id) return;
+    $(id)?.focus(); // someone may be typing in it
+    if (selectionStart != null) $(id)?.setSelectionRange(selectionStart, selectionEnd);
   }
 }
