@@ -15,7 +15,7 @@ batch_size = 8
 gradient_accumulation_steps = "auto"
 epochs = "auto"
 decay_epochs = 0.5
-learning_rate = 12e-3  # lower, attention stays too weak for windows of 1,024 tokens
+learning_rate = 12e-3  # lower rates ended much higher (docs/recipe.md)
 adamw_learning_rate = 2e-3
 warmup_share = 0.05
 
