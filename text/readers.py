@@ -76,7 +76,7 @@ def files_in(folder: Path, skipped: Counter) -> Iterator[Path]:
 
 
 def is_own(path: Path) -> bool:
-    """Is it one of the files that prepare.py wrote, beside the others?"""
+    """Is it one of the four files that prepare.py wrote, with the other three in the same folder?"""
     return path.name in FILES and all((path.parent / name).is_file() for name in FILES)
 
 

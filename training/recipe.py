@@ -7,7 +7,7 @@ from typing import Literal
 from configurator import UserError
 
 MICRO_BATCH = 8  # windows, where batch_size is "auto"
-WINDOWS_PER_STEP = 8, 32  # at least and at most; with fewer the gradients are of too few passages
+WINDOWS_PER_STEP = 8, 32  # at least and at most; fewer use a GPU badly
 STEPS_PER_EPOCH = 240  # wanted: fewer and larger steps learn less from the same text
 STEPS = 600  # of a run, at least, however short the text
 EPOCHS = 8  # of a long text
