@@ -46,11 +46,11 @@ class Settings:
     optimizer: Literal["muon", "adamw"] = "muon"  # muon: for the blocks' matrices, with adamw for the rest
     learning_rate: float = 3e-3  # the peak; muon: of the blocks' matrices, adamw: of everything
     adamw_learning_rate: float = 6e-3  # with muon: the peak of embeddings, biases and norms
-    weight_decay: float | Literal["auto"] = "auto"  # of the blocks' matrices; auto: from decay_epochs
+    weight_decay: float | Literal["auto"] = "auto"  # of blocks' matrices and token vectors; auto: from decay_epochs
     decay_epochs: float = 0.5  # a weight is an average of its updates over so many epochs; docs/recipe.md
     muon_steps: Literal[3, 5] = 5  # Newton-Schulz iterations; 3 is faster where steps are small
     beta1: float = 0.9  # AdamW's decay of the gradient's mean
-    beta2: float = 0.95  # AdamW's decay of the gradient's square
+    beta2: float = 0.99  # AdamW's decay of the gradient's square
     grad_clip: float = 1.0  # the highest norm of the gradient; 0: no limit
     # schedule: warm-up, then decay until the first limit is reached
     warmup_iters: int = 0  # steps until the peak learning rate; 0: from warmup_share

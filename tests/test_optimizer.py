@@ -152,12 +152,13 @@ def test_optimizers_train_every_parameter_once(optimizer):
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
-def test_only_the_matrices_of_blocks_decay(optimizer):
+def test_matrices_of_blocks_and_token_vectors_decay(optimizer):
     model, optimizers = make_optimizers(optimizer, weight_decay=0.1)
     names = {id(p): name for name, p in model.named_parameters()}
     groups = [group for part in optimizers.optimizers for group in part.param_groups if group["weight_decay"]]
     decayed = {names[id(p)] for group in groups for p in group["params"]}
-    assert decayed == {name for name, p in model.named_parameters() if ".h." in name and p.dim() == 2}
+    matrices = {name for name, p in model.named_parameters() if ".h." in name and p.dim() == 2}
+    assert decayed == matrices | {"transformer.wte.weight"}
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])

@@ -23,10 +23,10 @@ class OptimizerConfig:
     optimizer: str = "muon"  # or adamw
     learning_rate: float = 3e-3  # the highest; of the matrices under muon, of everything under adamw
     adamw_learning_rate: float = 6e-3  # under muon, the highest of embeddings, biases and norms
-    weight_decay: float = 0.1  # of matrices
+    weight_decay: float = 0.1  # of the matrices of blocks and the embedding of tokens
     muon_steps: int = 5  # of the iteration that orthogonalizes: a key of COEFFICIENTS
     beta1: float = 0.9
-    beta2: float = 0.95
+    beta2: float = 0.99
     grad_clip: float = 1.0  # the highest norm of the gradient; 0: no limit
 
 
@@ -106,16 +106,17 @@ class Optimizers:
         """dtype: of Muon's matrix products."""
         self.params, self.grad_clip = list(model.parameters()), config.grad_clip
         matrices = [p for name, p in model.named_parameters() if p.dim() == 2 and ".h." in name]
-        embeddings = [p for name, p in model.named_parameters() if p.dim() == 2 and ".h." not in name]
-        vectors = [p for p in self.params if p.dim() < 2]
-        groups = [{"params": vectors, "weight_decay": 0.0}, {"params": embeddings, "weight_decay": 0.0}]
+        tokens, positions = model.transformer.wte.weight, model.transformer.wpe.weight
+        vectors = [p for p in self.params if p.dim() == 1]
+        decayed = {"params": [tokens], "weight_decay": config.weight_decay}
+        groups = [decayed, {"params": [positions, *vectors], "weight_decay": 0.0}]
         self.optimizers, adamw_lr = [], config.learning_rate
         if config.optimizer == "muon":
             muon = Muon(matrices, config.learning_rate, config.weight_decay, steps=config.muon_steps, dtype=dtype)
             self.optimizers.append(muon)
             adamw_lr = config.adamw_learning_rate
         else:
-            groups.append({"params": matrices, "weight_decay": config.weight_decay})
+            decayed["params"] += matrices
         self.optimizers.append(torch.optim.AdamW(groups, adamw_lr, (config.beta1, config.beta2), fused=True))
         self.highest_lr = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         self.skipped_in_a_row = torch.zeros((), device=self.params[0].device)
