@@ -434,14 +434,7 @@ class Trainer:
 
     def restore(self, saved: dict) -> None:
         """Continue with the optimizer, the gradient scale and the random numbers of a checkpoint."""
-        try:
-            self.optimizers.load_state_dict(saved["optimizers"])
-        except ValueError:
-            out_dir = self.out_dir.as_posix()
-            raise UserError(
-                f"{out_dir} was saved by a version with other parameter groups. Its weights can begin another run:"
-                f" --init_from={quote(out_dir)} --out_dir=out/NAME"
-            ) from None
+        self.optimizers.load_state_dict(saved["optimizers"])
         if saved["scaler"]:  # that of another precision is empty
             self.scaler.load_state_dict(saved["scaler"])
         if self.rank < len(saved["random"]):  # an additional process keeps the random numbers of its seed

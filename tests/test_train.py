@@ -198,15 +198,6 @@ def equal(a, b) -> bool:
     return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
 
 
-def test_load_state_reads_the_format_of_before(whole, tmp_path):
-    """Format 2 has other names for two fields."""
-    state, saved = load_state(checkpoint.checkpoints(whole)[-1])
-    old = {**saved, "format": 2, "windows": saved["windows_seen"], "since_best": saved["evals_since_best"]}
-    del old["windows_seen"], old["evals_since_best"]
-    torch.save(old, tmp_path / "trainer_state.pt")
-    assert load_state(tmp_path)[0] == state and state.step == 40 and state.windows_seen == 320
-
-
 def test_load_state_refuses_an_unknown_format(tmp_path):
     torch.save({"format": 99}, tmp_path / "trainer_state.pt")
     with pytest.raises(UserError, match="another version.*--init_from"):
@@ -242,18 +233,6 @@ def test_resume_on_another_machine_continues_and_says_what_changed(whole, workpl
     assert "done (max_iters): 45 steps" in out
 
 
-def test_resume_of_an_older_run_says_what_newer_settings_change(whole, workplace):
-    run = shutil.copytree(whole, workplace / "out/older")
-    last = checkpoint.checkpoints(run)[-1]
-    saved = checkpoint.load_trainer_state(last)
-    for name in ("members", "logit_scale", "residual_multiplier"):
-        del saved["settings"][name]
-    torch.save(saved, last / "trainer_state.pt")
-    arguments = [*RUN, f"--out_dir={run}", "--resume", "--max_iters=41", "--residual_multiplier=0.5"]
-    out = script("train.py", *arguments, cwd=workplace).stdout
-    assert "now residual_multiplier 1.0 -> 0.5" in out and "logit_scale" not in out
-
-
 def test_machine_is_saved_as_plain_types_for_any_version_of_torch(tmp_path, monkeypatch):
     """torch.__version__ is not a str itself, and torch.load refuses its type. On macOS it has no "+cpu" to cut off."""
     monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion("2.13.0"))
@@ -267,16 +246,6 @@ def test_resume_refuses_another_text(whole, workplace):
     vocab = workplace / "data/novel/vocab.txt"
     script("prepare.py", "other.txt", "--out_dir=data/other", f"--vocab={vocab}", cwd=workplace)
     check_mistake(workplace, [*RUN, "--out_dir=out/whole", "--resume", "--data_dir=data/other"], "another text")
-
-
-def test_resume_names_an_optimizer_state_of_another_version(whole, workplace):
-    run = workplace / "out/other-groups"
-    shutil.copytree(whole, run)
-    path = checkpoint.checkpoints(run)[-1] / "trainer_state.pt"
-    saved = torch.load(path, weights_only=True)
-    saved["optimizers"]["parts"][-1]["param_groups"].pop()
-    torch.save(saved, path)
-    check_mistake(workplace, [*RUN, f"--out_dir={run}", "--resume"], "other parameter groups. Its weights can")
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "trainer_state.pt"])

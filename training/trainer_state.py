@@ -1,7 +1,7 @@
 """
 Where a run stands, saved in each checkpoint (trainer_state.pt) so that --resume continues it exactly.
 
-    {"format": 3, **asdict(TrainerState), "optimizers", "scaler", "random", "corpus", "settings", "machine"}
+    {"format": 4, **asdict(TrainerState), "optimizers", "scaler", "random", "corpus", "settings", "machine"}
 """
 
 import math
@@ -14,13 +14,11 @@ from pathlib import Path
 import torch
 
 import checkpoint
-from configurator import UserError
+from configurator import UserError, quote
 from model import GPT
 from tokenizer import Tokenizer
 
-FORMAT = 3  # of trainer_state.pt; format 2 has other names for two of TrainerState's fields
-FORMAT_2_NAMES = {"windows": "windows_seen", "since_best": "evals_since_best"}
-NEW_SETTINGS = {"members": 1, "logit_scale": 1.0, "residual_multiplier": 1.0}  # which older checkpoints lack
+FORMAT = 4  # of trainer_state.pt; another one where the parameter groups or names have changed
 
 
 @dataclass
@@ -51,14 +49,11 @@ def find_resume(out_dir: Path, resume: bool) -> Path | None:
 def load_state(folder: Path) -> tuple[TrainerState, dict]:
     """A checkpoint's TrainerState, and everything in its trainer_state.pt. Raises UserError."""
     saved = checkpoint.load_trainer_state(folder)
-    if saved.get("format") == 2:
-        saved = {FORMAT_2_NAMES.get(name, name): value for name, value in saved.items()} | {"format": FORMAT}
     if saved.get("format") != FORMAT:
         raise UserError(
             f"{folder} was saved by another version of train.py."
-            f" Its weights can start a new run: --init_from={folder.as_posix()}"
+            f" Its weights can start a new run: --init_from={quote(folder.as_posix())} --out_dir=out/NAME"
         )
-    saved["settings"] = NEW_SETTINGS | saved["settings"]
     return TrainerState(**{field.name: saved[field.name] for field in fields(TrainerState)}), saved
 
 
