@@ -44,7 +44,8 @@ class Settings:
     stride: int = 0  # tokens between the starts of windows; 0: block_size (no overlap)
     # optimizer
     optimizer: Literal["muon", "adamw"] = "muon"  # muon: for the blocks' matrices, with adamw for the rest
-    learning_rate: float = 12e-3  # the peak
+    learning_rate: float = 3e-3  # the peak; muon: of the blocks' matrices, adamw: of everything
+    adamw_learning_rate: float = 6e-3  # with muon: the peak of embeddings, biases and norms
     weight_decay: float | Literal["auto"] = "auto"  # of blocks' matrices and token vectors; auto: from decay_epochs
     decay_epochs: float = 0.5  # a weight is an average of its updates over so many epochs; docs/recipe.md
     muon_steps: Literal[3, 5] = 5  # Newton-Schulz iterations; 3 is faster where steps are small
@@ -55,7 +56,7 @@ class Settings:
     warmup_iters: int = 0  # steps until the peak learning rate; 0: from warmup_share
     warmup_share: float = 0.05  # warm-up as a share of the run
     lr_decay: Literal["linear", "cosine", "constant"] = "linear"  # the form of the decay
-    min_lr: float = 0.0  # the end of the decay
+    min_lr: float = 0.0  # the end of the decay, as a fraction of the peak
     epochs: float | Literal["auto"] = 0.0  # limit: passes over the text; 0: none, auto: by the text's length
     max_iters: int = 0  # limit: steps; 0: none
     max_minutes: float = 0.0  # limit: minutes; 0: none
@@ -76,12 +77,12 @@ class Settings:
 
     def __post_init__(self):
         positive = "n_layer n_head n_embd block_size members batch_size gradient_accumulation_steps"
-        not_negative = "stride learning_rate min_lr weight_decay decay_epochs grad_clip warmup_iters"
+        not_negative = "stride learning_rate adamw_learning_rate weight_decay decay_epochs grad_clip warmup_iters"
         for names, lowest, limit, what in (
             (f"{positive} log_interval eval_interval eval_windows", 1, math.inf, "at least 1"),
             (f"{not_negative} epochs max_iters max_minutes patience gpu_memory", 0, math.inf, "0 or more"),
             ("seed", 0, 2**63, "a whole number from 0 up to 2**63"),
-            ("dropout beta1 beta2 warmup_share", 0, 1, "a number from 0 up to 1"),
+            ("dropout beta1 beta2 warmup_share min_lr", 0, 1, "a number from 0 up to 1"),
         ):
             for name in names.split():
                 value = getattr(self, name)
@@ -90,8 +91,6 @@ class Settings:
         for name in ("logit_scale", "residual_multiplier"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UserError(f"--{name}={getattr(self, name)}: a number above 0 is needed")
-        if self.min_lr > self.learning_rate:
-            raise UserError(f"--min_lr={self.min_lr} is above --learning_rate={self.learning_rate}")
         if self.init_from == "resume":
             raise UserError("--init_from=resume is nanoGPT's; use --resume")
         if self.init_from.startswith("gpt2") and not os.path.exists(self.init_from):
@@ -234,8 +233,8 @@ class Trainer:
         self.throughput.start()
         while not self.finished() and not self.stopped:
             # Set the learning rate.
-            lr = self.schedule.lr(state.step, self.progress)
-            self.optimizers.set_lr(lr)
+            lr_scale = self.schedule.lr_scale(state.step, self.progress)
+            self.optimizers.set_lr(lr_scale)
 
             # One step: forward, backward, update.
             random_state = trainer_state.random_state()
@@ -254,7 +253,7 @@ class Trainer:
             # Log. (Reading the loss waits for a GPU, so not after each step.)
             evaluate = state.step % s.eval_interval == 0 or self.progress >= 1
             if evaluate or state.step == 1 or state.step % s.log_interval == 0:
-                self.log_step(loss, grad_norm, lr)
+                self.log_step(loss, grad_norm, lr_scale * s.learning_rate)
 
             # Validate, save and generate a sample.
             if evaluate:

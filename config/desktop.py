@@ -16,6 +16,7 @@ max_minutes = 60
 epochs = 8  # ends the run earlier on a faster machine
 
 learning_rate = 12e-3
+adamw_learning_rate = 8e-3
 decay_epochs = 0.5
 muon_steps = 3
 warmup_share = 0.05

@@ -15,6 +15,7 @@ max_minutes = 4.7
 epochs = 8  # ends the run earlier on a faster machine
 
 learning_rate = 12e-3
+adamw_learning_rate = 8e-3
 decay_epochs = 0.5
 muon_steps = 3  # a ninth more steps in the time on a CPU
 warmup_share = 0.05

@@ -66,7 +66,7 @@ def workplace(tmp_path_factory) -> Path:
     (folder / "data/novel").mkdir(parents=True)
     (folder / "data/novel/book.txt").write_text(story(), encoding="utf-8")
     script("prepare.py", cwd=folder)
-    recipe = ["--decay_epochs=0", "--beta2=0.95", "--learning_rate=8e-3"]  # the texts of tests are of this model
+    recipe = ["--decay_epochs=0", "--beta2=0.95", "--learning_rate=2e-3"]  # the texts of tests are of this model
     limits = ["--max_iters=40", "--eval_interval=20"]
     script("train.py", *TINY, *recipe, *limits, "--out_dir=out/tiny", cwd=folder)
     return folder

@@ -5,33 +5,33 @@ from training.trainer_state import TrainerState
 
 
 def rates(lr_decay: str, steps: int = 100) -> list[float]:
-    schedule, limits = Schedule(0.5, 0.1, 10, 0.0, lr_decay), Limits(steps, 0, 0, 7)
-    return [schedule.lr(step, limits.progress(TrainerState(step))) for step in range(steps + 1)]
+    schedule, limits = Schedule(10, 0.0, lr_decay, min_lr=0.1), Limits(steps, 0, 0, 7)
+    return [schedule.lr_scale(step, limits.progress(TrainerState(step))) for step in range(steps + 1)]
 
 
 @pytest.mark.parametrize("lr_decay", ["linear", "cosine"])
 def test_schedule_warms_up_then_decays_to_min_lr_at_the_end(lr_decay):
-    lrs = rates(lr_decay)
-    assert lrs[0] < 0.1 and 0.4 < max(lrs) == max(lrs[8:12]) <= 0.5 and lrs[-1] == pytest.approx(0.1)
+    scales = rates(lr_decay)
+    assert scales[0] < 0.2 and max(scales) == max(scales[8:12]) and scales[-1] == pytest.approx(0.1)
 
 
 def test_schedule_warms_up_over_a_share_of_the_run():
-    schedule = Schedule(2.0, 0.0, warmup_iters=0, warmup_share=0.1, lr_decay="constant")
-    lrs = [schedule.lr(step, step / 100) for step in range(100)]
-    assert 0 < lrs[0] < 0.1 and lrs[5] == pytest.approx(1.0) and set(lrs[10:]) == {2.0}
+    schedule = Schedule(warmup_iters=0, warmup_share=0.1, lr_decay="constant", min_lr=0.0)
+    scales = [schedule.lr_scale(step, step / 100) for step in range(100)]
+    assert 0 < scales[0] < 0.05 and scales[5] == pytest.approx(0.5) and set(scales[10:]) == {1.0}
 
 
 def test_schedule_without_warm_up_begins_at_the_highest():
-    assert Schedule(2.0, 0.0, 0, 0.0, "constant").lr(0, 0.0) == 2.0
+    assert Schedule(0, 0.0, "constant", 0.0).lr_scale(0, 0.0) == 1.0
 
 
 def test_schedule_constant_stays_at_the_highest():
-    assert set(rates("constant")[10:]) == {0.5}
+    assert set(rates("constant")[10:]) == {1.0}
 
 
 def test_schedule_ends_when_time_is_up():
     limits, state = Limits(100, 0, 1, 7), TrainerState(step=50, seconds=60)
-    assert Schedule(0.5, 0.1, 10, 0.0, "linear").lr(50, limits.progress(state)) == pytest.approx(0.1)
+    assert Schedule(10, 0.0, "linear", 0.1).lr_scale(50, limits.progress(state)) == pytest.approx(0.1)
 
 
 def test_limits_epochs_end_with_the_last_window():

@@ -15,7 +15,6 @@ OLD_NAMES = {
     "bias": "nothing: GPT-2 has biases",
     "wandb_log": "tensorboard --logdir out",
     "lr": "--learning_rate",
-    "adamw_learning_rate": "--learning_rate, which is that of all weights",
     "output_dir": "--out_dir",
     "gradient_accumulation": "--gradient_accumulation_steps",
     "warmup_steps": "--warmup_iters, or --warmup_share",

@@ -21,7 +21,8 @@ class OptimizerConfig:
     """The settings of train.py that concern the optimizer."""
 
     optimizer: str = "muon"  # or adamw
-    learning_rate: float = 12e-3  # the peak; Muon's updates are scaled to the size of AdamW's, so both share it
+    learning_rate: float = 3e-3  # the highest; of the matrices under muon, of everything under adamw
+    adamw_learning_rate: float = 6e-3  # under muon, the highest of embeddings, biases and norms
     weight_decay: float = 0.1  # of the matrices of blocks and the embedding of tokens
     muon_steps: int = 5  # of the iteration that orthogonalizes: a key of COEFFICIENTS
     beta1: float = 0.9
@@ -109,20 +110,23 @@ class Optimizers:
         vectors = [p for p in self.params if p.dim() == 1]
         decayed = {"params": [tokens], "weight_decay": config.weight_decay}
         groups = [decayed, {"params": [positions, *vectors], "weight_decay": 0.0}]
-        self.optimizers, lr = [], config.learning_rate
+        self.optimizers, adamw_lr = [], config.learning_rate
         if config.optimizer == "muon":
-            self.optimizers.append(Muon(matrices, lr, config.weight_decay, steps=config.muon_steps, dtype=dtype))
+            muon = Muon(matrices, config.learning_rate, config.weight_decay, steps=config.muon_steps, dtype=dtype)
+            self.optimizers.append(muon)
+            adamw_lr = config.adamw_learning_rate
         else:
             decayed["params"] += matrices
-        self.optimizers.append(torch.optim.AdamW(groups, lr, (config.beta1, config.beta2), fused=True))
+        self.optimizers.append(torch.optim.AdamW(groups, adamw_lr, (config.beta1, config.beta2), fused=True))
+        self.highest_lr = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         self.skipped_in_a_row = torch.zeros((), device=self.params[0].device)
         self.skipped = torch.zeros_like(self.skipped_in_a_row)  # in all
 
-    def set_lr(self, lr: float) -> None:
-        """Set the learning rate of all parameters."""
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = lr
+    def set_lr(self, scale: float) -> None:
+        """Set every learning rate to `scale` times its highest value."""
+        for optimizer, highest in zip(self.optimizers, self.highest_lr):
+            for group, lr in zip(optimizer.param_groups, highest):
+                group["lr"] = lr * scale
 
     def step(self, loss: torch.Tensor, scaler: torch.amp.GradScaler) -> torch.Tensor:
         """Clip the gradient, update the weights, free the gradients. Returns the gradient's norm before clipping.

@@ -22,7 +22,7 @@ class Recipe:
     batch_size: int | Literal["auto"] = "auto"
     gradient_accumulation_steps: int | Literal["auto"] = "auto"
     epochs: float | Literal["auto"] = "auto"
-    learning_rate: float = 12e-3
+    learning_rate: float = 3e-3
     weight_decay: float | Literal["auto"] = "auto"
     decay_epochs: float = 0.5
     init_from: str = "scratch"

@@ -10,14 +10,13 @@ from training.trainer_state import TrainerState
 class Schedule:
     """Linear warm-up over warmup_iters steps or a share of the run, then decay until the end of the run."""
 
-    learning_rate: float  # the peak
-    min_lr: float  # the end of the decay
     warmup_iters: int  # 0: warmup_share
     warmup_share: float  # from 0 to 1
     lr_decay: str  # linear, cosine or constant
+    min_lr: float  # the end of the decay, as a fraction of the highest learning rate
 
-    def lr(self, step: int, progress: float) -> float:
-        """The learning rate of a step (from 0). progress: of the run, from 0 to 1."""
+    def lr_scale(self, step: int, progress: float) -> float:
+        """The learning rate of a step (from 0) as a fraction of the highest. progress: from 0 (start) to 1 (end)."""
         decay = {
             "linear": 1 - progress,
             "cosine": 0.5 * (1 + math.cos(math.pi * progress)),
@@ -27,7 +26,7 @@ class Schedule:
             warmup = (step + 1) / self.warmup_iters
         else:
             warmup = max(progress, 0.001) / max(self.warmup_share, 0.001)  # the first step has a progress of 0
-        return min(1.0, warmup) * (self.min_lr + (self.learning_rate - self.min_lr) * decay)
+        return min(1.0, warmup) * (self.min_lr + (1 - self.min_lr) * decay)
 
 
 class Limits:
