@@ -16,7 +16,7 @@ gradient_accumulation_steps = "auto"
 epochs = "auto"
 decay_epochs = 0.5
 learning_rate = 12e-3  # lower rates ended much higher (docs/recipe.md)
-adamw_learning_rate = 2e-3
+adamw_learning_rate = 2e-3  # a wide model's token vectors need a lower rate (docs/recipe.md)
 warmup_share = 0.05
 
 eval_interval = 100  # steps between validations; each saves a checkpoint
