@@ -151,6 +151,18 @@ def test_optimizers_train_every_parameter_once(optimizer):
     assert all((p != b).any() for p, b in zip(model.parameters(), before))
 
 
+@pytest.mark.parametrize("optimizer, block_size, share", [("muon", 64, 1), ("muon", 512, 1 / 4), ("adamw", 512, 1)])
+def test_positions_of_long_windows_learn_slowly(optimizer, block_size, share):
+    model = GPT(GPTConfig(vocab_size=64, block_size=block_size, n_layer=1, n_head=2, n_embd=32))
+    config = OptimizerConfig(optimizer=optimizer, learning_rate=1e-3, adamw_learning_rate=1e-3)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    train_step(model, Optimizers(model, config))
+    change = {name: (p - before[name]).abs().max().item() for name, p in model.named_parameters()}
+    # AdamW's first step changes a weight by the learning rate.
+    assert change["transformer.wpe.weight"] == pytest.approx(share * 1e-3, rel=1e-3)
+    assert change["transformer.ln_f.weight"] == pytest.approx(1e-3, rel=1e-3)
+
+
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 def test_matrices_of_blocks_and_token_vectors_decay(optimizer):
     model, optimizers = make_optimizers(optimizer, weight_decay=0.1)

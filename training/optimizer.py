@@ -38,6 +38,11 @@ COEFFICIENTS = {
 }
 
 
+# With windows longer than this the rate of position vectors is lower (docs/recipe.md). They are many, and each is in few
+# tokens of a step, so its updates are mostly noise, which hides what neighboring positions have in common.
+SHORT_WINDOW = 128
+
+
 class Muon(torch.optim.Optimizer):
     """Momentum, orthogonalized by Newton-Schulz iteration (Jordan et al. 2024, kellerjordan.github.io/posts/muon).
 
@@ -106,17 +111,18 @@ class Optimizers:
         """dtype: of Muon's matrix products."""
         self.params, self.grad_clip = list(model.parameters()), config.grad_clip
         matrices = [p for name, p in model.named_parameters() if p.dim() == 2 and ".h." in name]
-        tokens, positions = model.transformer.wte.weight, model.transformer.wpe.weight
         vectors = [p for p in self.params if p.dim() == 1]
-        decayed = {"params": [tokens], "weight_decay": config.weight_decay}
-        groups = [decayed, {"params": [positions, *vectors], "weight_decay": 0.0}]
+        tokens = {"params": [model.transformer.wte.weight], "weight_decay": config.weight_decay}
+        positions = {"params": [model.transformer.wpe.weight], "weight_decay": 0.0}
+        groups = [tokens, positions, {"params": vectors, "weight_decay": 0.0}]
         self.optimizers, adamw_lr = [], config.learning_rate
         if config.optimizer == "muon":
             muon = Muon(matrices, config.learning_rate, config.weight_decay, steps=config.muon_steps, dtype=dtype)
             self.optimizers.append(muon)
             adamw_lr = config.adamw_learning_rate
+            positions["lr"] = adamw_lr * min(1, SHORT_WINDOW / model.config.block_size)
         else:
-            decayed["params"] += matrices
+            tokens["params"] += matrices
         self.optimizers.append(torch.optim.AdamW(groups, adamw_lr, (config.beta1, config.beta2), fused=True))
         self.highest_lr = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         self.skipped_in_a_row = torch.zeros((), device=self.params[0].device)

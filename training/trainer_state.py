@@ -18,7 +18,7 @@ from configurator import UserError, quote
 from model import GPT
 from tokenizer import Tokenizer
 
-FORMAT = 4  # of trainer_state.pt; another one where the parameter groups or names have changed
+FORMAT = 5  # of trainer_state.pt; another one where the parameter groups or names have changed
 
 
 @dataclass
