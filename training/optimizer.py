@@ -22,7 +22,7 @@ class OptimizerConfig:
 
     optimizer: str = "muon"  # or adamw
     learning_rate: float = 3e-3  # the highest; of the matrices under muon, of everything under adamw
-    adamw_learning_rate: float = 6e-3  # under muon, the highest of embeddings, biases and norms
+    adamw_learning_rate: float = 6e-3  # under muon, the highest of embeddings, biases and norms; of positions less
     weight_decay: float = 0.1  # of the matrices of blocks and the embedding of tokens
     muon_steps: int = 5  # of the iteration that orthogonalizes: a key of COEFFICIENTS
     beta1: float = 0.9
@@ -38,8 +38,8 @@ COEFFICIENTS = {
 }
 
 
-# With windows longer than this the rate of position vectors is lower (docs/recipe.md). They are many, and each is in few
-# tokens of a step, so its updates are mostly noise, which hides what neighboring positions have in common.
+# With windows longer than this the vectors of positions have a lower rate (docs/recipe.md). Each is in few tokens of a
+# step, so its updates are mostly noise. The noise hides what neighboring positions have in common.
 SHORT_WINDOW = 128
 
 
