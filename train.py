@@ -45,7 +45,7 @@ class Settings:
     # optimizer
     optimizer: Literal["muon", "adamw"] = "muon"  # muon: for the blocks' matrices, with adamw for the rest
     learning_rate: float = 3e-3  # the peak; muon: of the blocks' matrices, adamw: of everything
-    adamw_learning_rate: float = 6e-3  # with muon: the peak of embeddings, biases and norms; positions can have less
+    adamw_learning_rate: float = 6e-3  # with muon: the peak of embeddings, biases and norms (docs/recipe.md: positions)
     weight_decay: float | Literal["auto"] = "auto"  # of blocks' matrices and token vectors; auto: from decay_epochs
     decay_epochs: float = 0.5  # a weight is an average of its updates over so many epochs; docs/recipe.md
     muon_steps: Literal[3, 5] = 5  # Newton-Schulz iterations; 3 is faster where steps are small
