@@ -95,8 +95,17 @@ def test_remove_overlap_takes_known_sentences_out_of_what_is_held_out(empty):
     assert empty.read(10) == "第11章 灯火\n" + prose(99, 15).strip("\n")
 
 
+def test_remove_overlap_takes_out_a_paragraph_that_the_next_chapter_begins_with(empty):
+    paragraphs = [f"{prose(n)}{''.join(prose(100 + n, 3).splitlines())}\n" for n in range(12)]
+    chapters = [f"第{n}章 山门\n{paragraphs[n - 1].splitlines()[-1]}\n{paragraphs[n]}" for n in range(1, 12)]
+    finder = fill(empty, "".join(chapters))
+    assert remove_overlap(empty, finder, [5]) > 0
+    held_out = empty.read(5).split("\n")
+    assert not any(len(line) > 30 and line in empty.read(i) for line in held_out for i in (4, 6))
+
+
 def test_remove_overlap_lets_a_verse_stand(empty):
-    finder = fill(empty, "".join(f"第{n}章 山门\n{prose(n)}{prose(50, 1)}" for n in range(1, 11)))
+    finder = fill(empty, "".join(f"第{n}章 山门\n{prose(n, 300)}{prose(50, 1)}" for n in range(1, 11)))
     assert remove_overlap(empty, finder, [5]) == 0
 
 

@@ -79,7 +79,10 @@ def test_heading_that_reads_as_an_end_is_a_heading_where_none_of_its_number_stan
     assert titles(book(*headings)) == headings
 
 
-@pytest.mark.parametrize("form", ["{n:03}\xa0山门", "第\xa0{n}\xa0章 山门", "Chapter\u2003{n}", "番外\xa0{n}"])
+@pytest.mark.parametrize(
+    "form",
+    ["{n:03}\xa0山门", "分节阅读_{n}", "第{n}至{n}章 山门", "第\xa0{n}\xa0章 山门", "Chapter\u2003{n}", "番外\xa0{n}"],
+)
 def test_blanks_of_web_pages_in_headings_are_spaces(form):
     headings = ["楔子\xa0风", *(form.format(n=n) for n in range(1, 9))]
     assert titles(book(*headings)) == headings
@@ -87,7 +90,8 @@ def test_blanks_of_web_pages_in_headings_are_spaces(form):
 
 @pytest.mark.parametrize(
     "heading",
-    """番外（1）重逢 番外（一） 番外之重逢 外传之剑 番外篇一 番外篇1：婚礼 番外篇（一） 番外篇之婚礼 番外① 特别番外
+    """婚后番外 IF线番外1 顾衍番外三 现代番外：重逢
+    番外（1）重逢 番外（一） 番外之重逢 外传之剑 番外篇一 番外篇1：婚礼 番外篇（一） 番外篇之婚礼 番外① 特别番外
     结局（上） 大结局！ 最后一章 完结章 写在最后 作品相关 附录 附录一：年表 后传 完本感言！""".split(),
 )
 def test_extra_with_a_number_or_title_behind_it_is_a_heading(heading):
@@ -96,7 +100,16 @@ def test_extra_with_a_number_or_title_behind_it_is_a_heading(heading):
 
 @pytest.mark.parametrize(
     "line",
-    ["前传之后的故事就这样开始了……", "外传（一）说的是什么？", "番外之人，听我一言！", "番外篇一共三章", "后传来笑声"],
+    [
+        "这是番外",
+        "下章番外",
+        "想看番外",
+        "前传之后的故事就这样开始了……",
+        "外传（一）说的是什么？",
+        "番外之人，听我一言！",
+        "番外篇一共三章",
+        "后传来笑声",
+    ],
 )
 def test_sentence_about_an_extra_is_no_heading(line):
     assert len(titles(book("第一章 山", "第二章 风", "第三章 雨", line))) == 3

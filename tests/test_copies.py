@@ -1,4 +1,5 @@
 import random
+import re
 
 import pytest
 from test_chapters import find, prose
@@ -110,6 +111,18 @@ def test_copies_are_the_parts_of_a_chapter_that_comes_again_in_full(tmp_path):
     assert copies_of([*CHAPTERS, *parts, whole], tmp_path) == [10, 11]
     assert copies_of([*CHAPTERS, whole, *parts], tmp_path) == [11, 12]
     assert copies_of([*CHAPTERS, *parts, *CHAPTERS, whole, whole], tmp_path) == [10, 11, *range(12, 22), 23]
+
+
+def test_copies_are_beginnings_of_a_chapter_that_comes_again_in_full(tmp_path):
+    lines = prose(99, 60).splitlines(keepends=True)
+    beginning, whole = ("第11章 灯火\n" + "".join(part) for part in (lines[:20], lines))
+    assert copies_of([*CHAPTERS, beginning, whole], tmp_path) == [10]
+    assert copies_of([*CHAPTERS, whole, beginning], tmp_path) == [11]
+
+
+def test_copies_without_any_punctuation_are_compared_by_lines(tmp_path):
+    bare = [re.sub("[，。！？；：“”]", "", chapter) for chapter in CHAPTERS]
+    assert copies_of([*bare, bare[3] + "多了一行\n"], tmp_path) == [10]
 
 
 def test_copies_of_pieces_that_are_cut_elsewhere_lose_nothing(tmp_path):

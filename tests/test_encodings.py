@@ -163,10 +163,13 @@ def test_decoder_reads_the_euro_sign_of_windows_in_gbk():
     )
 
 
-@pytest.mark.parametrize("text", ["啱嘅", "€", "碁銹裏墻恒粧嫺", "ぁ"])
-def test_decoder_reads_every_form_of_big5(text):
-    form = "cp950" if encodable(text, "cp950") else "big5hkscs"
-    assert decode(text.encode(form), "cp950") == (text, [])
+@pytest.mark.parametrize(
+    "text, form",
+    [("€", "cp950"), ("碁銹裏墻恒粧嫺", "cp950"), ("啱嘅Ê̄①", "big5hkscs"), ("①の々ーァЖЯ①", "big5hkscs")],
+)
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_decoder_reads_every_form_of_big5(text, form, size):
+    assert decode(text.encode(form), "cp950", size=size) == (text, [])
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "gb18030", "cp950", "utf-16-le", "utf-32-be"])

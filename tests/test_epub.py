@@ -137,6 +137,17 @@ def test_epub_leaves_out_a_page_of_contents(tmp_path):
     assert (text, notes) == (TEXT, ["left out: 1 page with a table of contents"])
 
 
+def test_epub_reads_a_short_page_with_links_to_other_pages(tmp_path):
+    links = "".join(f'<p><a href="{i}.xhtml">上一章</a> <a href="{i}.xhtml">下一章</a></p>' for i in range(9))
+    text, _, notes = read(tmp_path, epub([page(f"<p>甲说了些话。</p>{links}")]))
+    assert (text, notes) == ("甲说了些话。\n", ["left out: 9 lines of links"])
+
+
+def test_epub_counts_hidden_elements(tmp_path):
+    text, _, notes = read(tmp_path, epub([page("<p>甲说了些话。</p><p hidden='hidden'>无用</p>")]))
+    assert (text, notes) == ("甲说了些话。\n", ["left out: 1 hidden element"])
+
+
 def test_epub_names_pages_that_are_not_in_its_order(tmp_path):
     _, _, notes = read(tmp_path, epub(PAGES, {"OEBPS/text/more.xhtml": page("<p>番外</p>")}))
     assert notes == ["not in its reading order, and not read: 1 page: OEBPS/text/more.xhtml"]

@@ -29,6 +29,9 @@ from text.tags import MarkupInText
         ("<o:p>甲</o:p><html:p>乙</html:p>", "甲\n乙"),
         ("<body>甲</body></html><html><body>乙", "甲\n乙"),
         ("甲\0乙", "甲乙"),
+        ("<p hidden>无<br>用</p>甲<b style='Display: none'>无<i>用</i></b>乙<p>丙<img hidden>丁", "甲乙\n丙丁"),
+        ("<h2 style='display:none'>第一章</h2><img><p>甲", "第一章\n甲"),
+        ("<div>\n　　甲，\n乙\n　　丙\n</div>", "　　甲，乙\n　　丙"),
     ],
 )
 def test_read_html_gives_the_text_that_is_read(page, text):
@@ -59,6 +62,12 @@ def test_read_html_leaves_out_links_to_other_pages():
     links = "<a href=1>上一章</a> ← <a href=2>目录</a> → <a href=3>下一章</a>"
     page = read_html(f"<div>{links}</div><p>甲<a href=4>[1]</a></p><p><a href=5>乙</a></p>")
     assert (page.lines, page.navigation) == (["甲[1]", "乙"], 1)
+
+
+def test_read_html_counts_hidden_elements_and_links_that_are_shown():
+    links = "<a href=1>上一章</a> <a href=2>目录</a>"
+    page = read_html(f"<p hidden>无<b>用</b></p><p>甲<a href=3>[1]</a></p><p>{links}</p><p style='display:none'>")
+    assert (page.hidden, page.links, page.linked, page.navigation) == (2, 1, 3, 1)
 
 
 def test_read_html_reads_a_character_that_is_a_picture():
@@ -176,6 +185,8 @@ def test_markup_in_text_is_counted():
         ("他走了。\n---\n甲", "他走了。\n---\n甲"),
         ("---\ntitle: 书\ntags: [a]\n---\n甲", "甲"),
         ("* * *", "* * *"),
+        ("#话题# 上了热搜\n#她在等#", "#话题# 上了热搜\n#她在等#"),
+        ("#第一章\n##第二章##\n# 第三章 #", "第一章\n第二章\n第三章"),
         ("甲<br>乙<br>丙&nbsp;", "甲\n乙\n丙 "),
     ],
 )

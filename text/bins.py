@@ -16,7 +16,7 @@ from text.chapters import PIECE
 from text.copies import COPIED, CopyFinder, body_of, sentence_hashes, without_known_lines
 from tokenizer import Tokenizer
 
-MAX_OVERLAP = 0.1  # of the held-out text may stand in the training text too, such as a verse or a set phrase
+MAX_OVERLAP = 0.01  # of the held-out text may stand in the training text too, such as a verse or a set phrase
 
 
 @contextmanager

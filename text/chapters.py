@@ -25,7 +25,7 @@ from text.numbering import MIN_BODY, Count, choose, count_up, explains, filled
 MIN_CONTENTS = 5  # so many headings in a row with no text between them are a table of contents
 LONG = 5  # times the usual length of a chapter: so long a stretch without headings is searched for other forms
 MAX_CHAPTER = 30_000  # characters: without headings, what is longer is cut
-MAX_TITLES = 5  # lines of a document may be marked as headings, or three in ten
+MAX_TITLES, MOST_TITLES = 5, 0.4  # lines of a document that may be marked as headings, and which share of it
 MAX_PARAGRAPH = 1_000  # bytes: what is longer, in a list of texts, may be a chapter
 PIECE = 5_000  # characters: the size of the pieces into which it is cut
 SENTENCE_END = re.compile("[。！？!?…]+[”’」』）)]*")
@@ -67,7 +67,7 @@ class HeadingFinder:
     def add_titles(self, start: int, text: str, titles: set[str]) -> None:
         """Take lines, which a document itself marks as headings, into the list. text: of the document, from start."""
         found = {line.start: line for line in title_lines(start, text, titles)}
-        if not found or len(found) > max(MAX_TITLES, 0.3 * text.count("\n")):
+        if not found or len(found) > max(MAX_TITLES, MOST_TITLES * text.count("\n")):
             return  # none, or a book in which everything is marked
         first = bisect_left(self.lines, start, key=lambda line: line.start)
         places = found | {line.start: line for line in self.lines[first:]}

@@ -21,7 +21,7 @@ FEW = 0.002  # of the text: so few copies may stay
 SAMPLE_ABOVE, MAX_SAMPLE = 5 * 10**6, 8  # bytes: of a larger text only a sample of the pairs is kept, at least 1/8
 NO_LETTERS = re.compile(r"[\W_]+")
 SENTENCE_END = re.compile("[。｡．.！？!?…]")
-STOPS, CLAUSE_ENDS = "。｡．.", "，,､、；;：:！？!?…"
+STOPS, CLAUSE_ENDS = "。｡．.", "，,､、；;：:！？!?…\n"
 OTHER, LETTER, CLAUSE_END, STOP = range(4)
 KINDS = np.full(0x110000, LETTER, dtype=np.uint8)  # by code point. Beyond 0xFFFF all are taken for letters
 KINDS[:0x10000] = np.fromiter(map(str.isalnum, map(chr, range(0x10000))), dtype=bool)
@@ -54,11 +54,11 @@ class CopyFinder:
         pairs, chapters = np.concatenate(self.pairs), np.repeat(np.arange(len(counts)), counts)
         lengths = np.array(self.book.lengths)
         copied = most_of(counts, *holders(pairs, chapters, np.arange(len(counts))))
-        # A chapter that was published in part, and again in full: the earlier one is the copy.
+        # A chapter that was published in part, and again in full: the part is the copy, also if it stands first.
         own, holder = holders(pairs, chapters, -lengths)
         number, count = np.unique(own * len(counts) + holder, return_counts=True)
         own, holder = np.divmod(number, len(counts))
-        is_part = (count >= COPIED * counts[own]) & (counts[own] >= MIN_PAIRS) & np.isin(holder, copied)
+        is_part = (count >= COPIED * counts[own]) & (counts[own] >= MIN_PAIRS)
         is_part &= lengths[holder] > LONGER * lengths[own]
         parts = np.setdiff1d(own[is_part], holder[is_part])
         if len(parts):

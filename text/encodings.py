@@ -226,6 +226,31 @@ def end_of_part(data: bytes, encoding: str, other: str) -> int:
 # -- decoding ---------------------------------------------------------------------------------------------------------
 
 
+def decoded(code: bytes, encoding: str) -> str:
+    """The character of a code; "" for none."""
+    try:
+        return code.decode(encoding)
+    except UnicodeDecodeError:
+        return ""
+
+
+def eten() -> dict[str, str]:
+    """What Python's cp950 reads from 0xC6A1 to 0xC8FE, by an old table -> what files mean: the ETEN extension.
+
+    big5hkscs has that, as WHATWG's encoding standard does.
+    """
+    table = dict(zip("にはぱびぺほ", "廴无癶隶〃仝"))  # not in Python's big5hkscs
+    for code in (code.to_bytes(2, "big") for code in range(0xC6A1, 0xC8FF)):
+        if (old := decoded(code, "cp950")) and (new := decoded(code, "big5hkscs")):
+            table[old] = new
+    return table
+
+
+ETEN = eten()
+KEPT = "\uffff"  # before a character that is not from cp950
+OLD = re.compile(f"{KEPT}.|[{''.join(ETEN)}]")
+
+
 class Decoder:
     """Decodes a file that comes in chunks.
 
@@ -253,6 +278,8 @@ class Decoder:
         codecs.register_error("repair", self.repair)  # the name stands for the decoder at work
         self.final = final
         text = self.decoder.decode(chunk, final)
+        if self.encoding == "cp950":
+            text = OLD.sub(lambda match: match[0][1:] or ETEN[match[0]], text)
         if "\0" in text or (self.ended and text):
             text = self.without_zeros(text, chunk)
         self.offset += len(chunk)
@@ -281,9 +308,8 @@ class Decoder:
         if self.final and error.end == len(data) and re.search("incomplete|unexpected end|truncated", error.reason):
             self.cut = True
             return "", len(data)
-        if self.encoding == "cp950":
-            with suppress(UnicodeDecodeError):
-                return data[start : start + 2].decode("big5hkscs"), min(start + 2, len(data))
+        if self.encoding == "cp950" and (text := decoded(data[start : start + 2], "big5hkscs")):
+            return KEPT + text, min(start + 2, len(data))
         if self.errors == "replace":
             self.replaced += error.end - start
             return "\ufffd", error.end

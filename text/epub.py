@@ -93,7 +93,7 @@ class Book:
         infos = open_zip(self.file).infolist()
         self.names = {normal_path(name): info.filename for name, info in zip(member_names(infos), infos)}
         self.missing, self.damaged = [], []
-        self.pictures = self.pictures_in_text = self.contents_pages = self.navigation = 0
+        self.pictures = self.pictures_in_text = self.contents_pages = self.navigation = self.hidden = 0
         spine, entries = self.package()
         empty = True
         for path in spine:
@@ -194,6 +194,7 @@ class Book:
         if page.damaged:
             self.damaged.append(f"{name} (only its tags were taken out)")
         self.navigation += page.navigation
+        self.hidden += page.hidden
         length = sum(map(len, page.lines))
         if page.links >= 3 and page.linked >= 0.8 * length and length <= 60 * page.links:
             self.contents_pages += 1  # a table of contents
@@ -238,6 +239,7 @@ class Book:
                 f"damaged: {counted(len(self.damaged), 'page')}: {some(self.damaged)}": len(self.damaged),
                 f"not of its page's encoding, and replaced by U+FFFD: {counted(replaced, 'byte')}": replaced,
                 f"left out: {counted(self.navigation, 'line')} of links": self.navigation,
+                f"left out: {counted(self.hidden, 'hidden element')}": self.hidden,
                 f"alone on its page, and not read: {counted(self.pictures, 'picture')}": self.pictures,
                 f"inside a line, and not read: {counted(self.pictures_in_text, 'picture')}": self.pictures_in_text,
                 f"left out: {counted(self.contents_pages, 'page')} with a table of contents": self.contents_pages,

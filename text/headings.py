@@ -19,7 +19,7 @@ ENCLOSED = "①-⒛㈠-㈩❶-❿"  # each a number by itself
 LETTER = "A-Za-zÀ-ỿ가-힣Ａ-Ｚａ-ｚ"  # of Latin, Greek, Cyrillic, Korean and others
 SPACE = "[ \u3000]*"  # 第 1 章, 楔　子
 SPACED = f"[0-9０-９{CHINESE}](?:{SPACE}[0-9０-９{CHINESE}])*"  # 第 十 二 章
-OF = "(?:[/／.．~～-][0-9０-９]+)?"  # 第1/12章, 第3.5章, 第1-3章
+OF = f"(?:[/／.．~～-][0-9０-９]+|[至到]{NUMBER})?"  # 第1/12章, 第3.5章, 第1-3章, 第三至四章
 GAP = "[ \t\u3000:：、.．·・—–|｜_-]"  # between number and title: 第一回 宴桃园, 第一卷：风起
 TITLE = "[^\n]{0,40}[^\n。，、；：]"  # the rest of the line, which does not end as prose does
 SHORT = "[^\n。！？；，、：…”]{1,24}"  # a title that nothing separates from what is before it
@@ -52,7 +52,8 @@ WORDS = (
 PART_BEGINNINGS = "楔自代总總原译譯序推再前引凡导導尾後后終终最大完本上中下新结結跋卷题題幕间間附特内內作写寫番外"
 ENGLISH_WORDS = "(?:[Pp]ro|[Ee]pi)logue|(?:PRO|EPI)LOGUE|(?:[Ff]ore|[Aa]fter)word|(?:FORE|AFTER)WORD|[Ss]ide [Ss]tory"
 IN_BRACKETS = "[（(【][^\n]{1,5}[）)】]"
-EXTRA = f"(?:番外[卷传傳]?|[外前后後][传傳])篇?(?:{ORDINAL}|之(?![后後前中]){SHORT}|{IN_BRACKETS}{SHORT})?"
+OF_WHOM = "(?:[A-Za-z一-鿿]{2,6}?(?<![是有没沒看写寫更章天下面个個的篇部求想要发發]))?"  # 婚后番外, IF线番外1
+EXTRA = f"(?:{OF_WHOM}番外[卷传傳]?|[外前后後][传傳])篇?(?:{ORDINAL}|之(?![后後前中]){SHORT}|{IN_BRACKETS}{SHORT})?"
 UNNUMBERED = f"(?:(?:{WORDS}){ORDINAL}?[！!]?|{EXTRA}){AFTER}|(?:{ENGLISH_WORDS})(?:[:：.—-][^\n]{{0,60}})?"
 
 # Chapter 1 The Road, CHAPTER XII, chapter.844, Chapter Twenty: Snow. Not: Chapter 1 of the book
@@ -65,12 +66,13 @@ ENGLISH = (
     "(?:[:：.、—-][^\n]{0,60}|[ \u3000]+(?![a-z])[^\n]{0,60}|[】\\])][^\n]{0,60})?"
 )
 
-# ☆、第1章, # 第一章, 【第一章】风起, 正文 第一章 少年, ==第一章==
+# ☆、第1章, # 第一章, 【第一章】风起, 正文 第一章 少年, ==第一章==; ☆、风起
 DECORATION = "[ \t\u3000☆★◆◇○●◎■□▲△▼※＊*#＃=＝~～—–_|｜+<>《》〈〉【】〔〕\\[\\]（）()·•§№▪-]"
 FILLER = f"(?:(?:正文卷?|VIP章[节節]|VIP卷|作品正文|免[费費]章[节節]|公[众眾]章[节節]){GAP}+)?"
 START = f"{DECORATION}{{0,12}}[、.．]?{FILLER}{DECORATION}{{0,12}}"
 AT_START = re.compile(START)
-PART = re.compile(f"(?:{UNNUMBERED}){DECORATION}*")
+STARRED = f"(?<=[☆★]、){TITLE}"
+PART = re.compile(f"(?:{UNNUMBERED}|{STARRED}){DECORATION}*")
 HEADING = re.compile(f"(?:{NUMBERED}|{NUMBERED_WITHOUT_GAP}|{ENGLISH}){DECORATION}*")
 
 # -- what may be one, if the numbers of such lines count up -----------------------------------------------------------
@@ -132,7 +134,7 @@ BARE_FORM = re.compile(
 IN_BRACKETS = re.compile(f"[^，。！？；：“”]{{1,16}}?[（(]({NUMBER})[）)]")
 # 山门12, 山门（12）; 其一
 PREFIX_FORM = re.compile(
-    f"(?:([^\\W0-9_]{{1,8}})([ \u3000]?[（(]?)([0-9０-９]+)|([^\\W0-9_]{{1,4}}?)([（(]?)([{CHINESE}]+))"
+    f"(?:([^\\W0-9_]{{1,8}})([ \u3000_]?[（(]?)([0-9０-９]+)|([^\\W0-9_]{{1,4}}?)([（(]?)([{CHINESE}]+))"
     f"[）)]?(?:$|{GAP}+{TITLE}$)"
 )
 
@@ -147,10 +149,10 @@ LATIN = (
 HAN = (
     f"[{CHINESE}]{{1,9}}(?:之?[章回节節话話]|[ \u3000]|[^\\w，])|[{CHAPTER_UNITS}{VOLUME_UNITS}]{SPACE}[之第]?{NUMBER}"
     f"|(?=[{PART_BEGINNINGS}])(?:{WORDS}|番外|[外前后後][传傳])"
-    f"|[一-鿿]{{1,8}}(?:[ \u3000（(]?[0-9０-９]|[（(][{CHINESE}]{{1,9}}[）)])"
+    f"|[一-鿿]{{1,8}}(?:[ \u3000_（(]?[0-9０-９]|[（(][{CHINESE}]{{1,9}}[）)])"
     f"|[一-鿿]{{1,4}}?[{CHINESE}]{{1,9}}(?:{DECORATION}{{0,5}}\n|[：: \u3000])"
 )
-FIRST = f"[0-9０-９Ⅰ-ⅿ{ENCLOSED}]|(?=[{LETTER}])(?:{LATIN})|(?=[一-鿿〇○])(?:{HAN})"
+FIRST = f"[0-9０-９Ⅰ-ⅿ{ENCLOSED}]|(?=[{LETTER}])(?:{LATIN})|(?=[一-鿿〇○])(?:{HAN})|{OF_WHOM}番外|(?<=[☆★]、)."
 WITH_START = re.compile(f"\n(?={START}(?:{FIRST}))")
 
 

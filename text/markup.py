@@ -19,6 +19,7 @@ SKIPPED = frozenset("head title script style rt rp rtc svg math select template 
 RAW = frozenset(("script", "style"))  # their text has no tags in it. The others end before a block, if not before
 TITLES = frozenset(("h1", "h2", "h3"))
 MAX_TITLE = 100  # characters: a heading that is longer is a paragraph
+INDENTED = re.compile("\n(?=[ \t]*\u3000)")  # a line break of the source that a style sheet shows
 
 
 @dataclass
@@ -34,6 +35,8 @@ class Page:
     links: int = 0
     linked: int = 0  # characters in links
     navigation: int = 0  # lines that were left out because they are links to other pages
+    left_out: int = 0  # characters of these lines
+    hidden: int = 0  # elements that browsers do not show
     damaged: bool = False  # so badly that the tags were just taken out
 
     @property
@@ -52,7 +55,7 @@ def read_html(source: str) -> Page:
     parser = etree.HTMLParser(target=extractor, encoding="utf-8", huge_tree=True, no_network=True)
     parser.feed(source.replace("\0", "").lstrip("\ufeff \t\r\n").encode("utf-8", "replace"))
     page = parser.close()
-    shown = len(page.text) + page.linked
+    shown = len(page.text) + page.left_out
     if len(source) > 3 * shown + 1000:
         plain = without_tags(source)
         if len("".join(plain.split())) > 2 * shown + 1000:  # most of it is in a hidden element that does not end
@@ -79,9 +82,14 @@ class Extractor:
         self.title = ""  # the heading element that is open
         self.pre = self.link = 0  # how many of these elements are open
         self.links = self.linked = 0  # before this line
+        self.hidden = 0  # how many elements are open from a hidden one on
 
     def start(self, tag: str, attributes: dict) -> None:
         tag = tag.rpartition(":")[2]
+        if self.hidden or is_hidden(tag, attributes):
+            self.page.hidden += not self.hidden
+            self.hidden += 1
+            return
         if tag == "br" and self.title:
             self.line.append(" ")  # a heading in two lines is one
         elif tag in BLOCKS:
@@ -110,6 +118,9 @@ class Extractor:
 
     def end(self, tag: str) -> None:
         tag = tag.rpartition(":")[2]
+        if self.hidden:
+            self.hidden -= 1
+            return
         if tag == self.skipping or (tag == "ruby" and self.skipping not in RAW):
             self.skipping = ""
         if tag in BLOCKS and not (tag == "br" and self.title):
@@ -119,7 +130,7 @@ class Extractor:
         self.link -= tag == "a" and self.link > 0
 
     def data(self, text: str) -> None:
-        if not self.skipping:
+        if not self.skipping and not self.hidden:
             self.line.append(text)
             self.page.linked += len(text.strip()) if self.link else 0
 
@@ -128,11 +139,13 @@ class Extractor:
             self.skipping = ""
         text, self.line = "".join(self.line), []
         links, linked = self.page.links - self.links, self.page.linked - self.linked
-        self.links, self.linked = self.page.links, self.page.linked
         if links > 1 and linked >= 0.6 * len("".join(text.split())):
             self.page.navigation += 1  # 上一章 目录 下一章
+            self.page.left_out += len(text)
+            self.page.links, self.page.linked = self.links, self.linked
             return
-        for line in text.split("\n") if self.pre else [join_source_lines(text)]:
+        self.links, self.linked = self.page.links, self.page.linked
+        for line in text.split("\n") if self.pre else map(join_source_lines, INDENTED.split(text)):
             line = line.replace("\xa0", " ").replace("\xad", "")
             if line.strip():
                 self.page.lines.append(line)
@@ -144,6 +157,12 @@ class Extractor:
         return self.page
 
 
+def is_hidden(tag: str, attributes: dict) -> bool:
+    """Does a browser not show this element? (A hidden heading is read: a picture stands in its place.)"""
+    style = attributes.get("style", "").lower().replace(" ", "")
+    return ("hidden" in attributes or "display:none" in style) and tag not in TITLES
+
+
 def join_source_lines(text: str) -> str:
     """White space as HTML shows it. A line break in the source is a space, but nothing between Chinese characters."""
     if "\n" in text or "\r" in text:
@@ -153,7 +172,8 @@ def join_source_lines(text: str) -> str:
 
 # -- Markdown ---------------------------------------------------------------------------------------------------------
 
-MARKDOWN_HEADING = re.compile(r" {0,3}(#{1,6})[ \t\u3000]*(?=[^#\s])(.*?)[ \t]*#*[ \t]*\r?")
+# "# 第一章", "#第一章" and "##第一章##", but not "#话题# ..."
+MARKDOWN_HEADING = re.compile(r" {0,3}(#{1,6})(?:[ \t\u3000]+|(?<=##)|(?!.*#))(?=[^#\s])(.*?)[ \t]*#*[ \t]*\r?")
 # [1]: https://example.com "title"
 ADDRESS = r"<?(?:[a-z][a-z0-9+.-]*:|[./#]|[a-z0-9-]+\.[a-z])[!-~]*>?"
 LINK_TARGET = rf"""^ {{0,3}}\[[^\]\n^][^\]\n]*\]:[ \t]*{ADDRESS}[ \t]*(?:["'(].*)?\r?$"""

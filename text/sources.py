@@ -114,6 +114,7 @@ class Source:
                 f"left out: {counted(page.pictures, 'picture')}": page.pictures,
                 f"left out: {counted(page.notes, 'part')} with footnotes": page.notes,
                 f"left out: {counted(page.navigation, 'line')} of links": page.navigation,
+                f"left out: {counted(page.hidden, 'hidden element')}": page.hidden,
             }
         )
         yield Document(iter([page.text + "\n"]), page.titles)
