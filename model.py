@@ -312,7 +312,7 @@ class GPT(nn.Module):
         ids are yielded for its row, while shorter rows are generated already.
         temperature=0 chooses the most likely token. The other filters are those of `filter_logits`.
         constraint: (bias (S, V) fp32, next_state (S, V) int). To the logits of a row in state s, bias[s] is added: -inf
-        for ids that may not come. The row then goes to next_state[s, id]. The first state is 0.
+        for ids that may not come. The row then goes to next_state[s, id]. Behind the prompt the state is 0.
         seed: 0 or more; row i uses the random numbers of (seed, first_row + i), so a text does not depend on the batch.
 
         on_logits: called with the model's logits (B, V) fp32 before each choice.
@@ -339,10 +339,10 @@ class GPT(nn.Module):
                 logits = logits + constraint[0].index_select(0, state)
             logits = filter_logits(logits, ids[:, :t], temperature, top_k, top_p, min_p, repetition_penalty)
             token = logits.argmax(-1) if temperature == 0 else sample_token(logits, uniform[:, t])
-            if t < T:
-                token = torch.where(ids[:, t] >= 0, ids[:, t], token)  # rows whose prompt is longer
+            in_prompt = ids[:, t] >= 0  # rows whose prompt is longer
+            token = torch.where(in_prompt, ids[:, t], token)
             if constraint is not None:
-                state = constraint[1][state, token].long()
+                state = constraint[1][state, token].long().masked_fill(in_prompt, 0)
             ids[:, t] = token
             yield token
             start = slide_window(cache, t, self.config.block_size, keep)

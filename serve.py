@@ -1,11 +1,11 @@
 """
-Write with a trained model in the browser, or use it from other programs by OpenAI's completions API.
+Write with a trained model in the browser, or from other programs by OpenAI's completions API.
 
     python serve.py                             the newest run under out/; opens the page
     python serve.py --model=out/novel --port=8001
     python serve.py --host=0.0.0.0 --api_key=SECRET      for the whole network
 
-docs/api.md describes the API, with settings for SillyTavern and KoboldAI Lite. Ctrl-C ends the server.
+docs/api.md describes the API, with settings for SillyTavern and KoboldAI Lite. Ctrl-C ends it.
 """
 
 from dataclasses import dataclass, field

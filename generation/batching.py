@@ -45,11 +45,12 @@ class Continuation:
         """Take the next id. logprobs: (V,), those of the model at this place, for a subclass that wants them."""
         tokenizer, stop = self.tokenizer, self.params.stop
         self.new_tokens += 1
-        ended = (i == tokenizer.cls and stop == "chapter") or (i == tokenizer.sep and stop == "paragraph")
+        # [CLS] alone ends a chapter's last paragraph.
+        ended = i in {"chapter": [tokenizer.cls], "paragraph": [tokenizer.cls, tokenizer.sep]}.get(stop, [])
         self.done = ended or self.new_tokens == self.params.max_new_tokens
         self.pending_ids.append(i)
         if i == tokenizer.cls:
-            piece = "" if stop == "chapter" else "\n\n"
+            piece = "" if ended else "\n\n"
         else:
             context = tokenizer.decode(self.context_ids) if self.context_ids else ""
             piece = tokenizer.decode(self.context_ids + self.pending_ids)[len(context) :]

@@ -188,7 +188,7 @@ class InteractiveSession:
         except KeyboardInterrupt:
             print()
         new_ids, text = continuation.ids[len(ids) :], continuation.new_text
-        if self.params.stop == "chapter" and new_ids[-1:] == [self.tokenizer.cls]:
+        if self.params.stop in ("chapter", "paragraph") and new_ids[-1:] == [self.tokenizer.cls]:
             text += "\n\n"  # a chapter begins after it
         self.segments.append(Segment(new_ids, text, generated=True))
 

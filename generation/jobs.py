@@ -71,9 +71,10 @@ class CompletionJob(Job):
         if self.encoded_for == loaded.folder:
             return
         request, tokenizer, block_size = self.request, loaded.tokenizer, loaded.model.config.block_size
-        self.prompts, self.choices = [], []
+        self.prompts, self.choices, self.warnings = [], [], [*request.warnings]
         for number, prompt in enumerate(request.prompts):
             ids, self.keep, warnings = encode_prompt(tokenizer, block_size, prompt, request.prefix)
+            self.warnings += [warning for warning in warnings if warning not in self.warnings]
             if request.scores_prompt and len(ids) > MOST_SCORED:
                 raise ApiError(
                     400,
@@ -88,7 +89,6 @@ class CompletionJob(Job):
                 Choice(tokenizer, window, request.params, request.stops, index, request.logprobs, len(echo))
                 for index in range(number * request.n, (number + 1) * request.n)
             ]
-        self.warnings = [*request.warnings, *warnings]
         self.lengths = [min(len(ids), block_size) for ids, _ in self.prompts]  # as the model reads them
         self.encoded_for = loaded.folder
 

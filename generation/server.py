@@ -190,6 +190,7 @@ def make_app(worker: Worker, catalog: Catalog, access: Access, max_tokens: int):
         Mount("/web", StaticFiles(directory=WEB)),
         Route("/health", api.health),
         Route("/v1/models", api.models),
+        Route("/v1/models/", api.models),
         Route("/v1/models/{model_id:path}", api.model),
         Route("/v1/completions", api.completions, methods=["POST"]),
         Route("/v1/candidates", api.candidates, methods=["POST"]),

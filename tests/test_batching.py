@@ -72,6 +72,24 @@ def test_generate_stops_after_a_paragraph_or_a_text(tiny, stop, last):
         assert continuation.new_text.endswith(last) and last not in continuation.new_text[:-1]
 
 
+def test_continuation_stops_after_the_last_paragraph_of_a_chapter():
+    tokenizer = Tokenizer.build(Counter(story()))
+    continuation = Continuation(tokenizer, "却", SamplingParams(stop="paragraph"))
+    continuation.add(tokenizer.cls)
+    assert (continuation.done, continuation.text) == (True, "却")
+
+
+def test_generate_does_not_complete_a_prompt_that_ends_inside_a_character(tiny):
+    """Alone or in a batch with a longer prompt."""
+    tokenizer, model = tiny
+    ids, params = tokenizer.encode("却说龘").tolist(), SamplingParams(max_new_tokens=6)
+    cut, longer = ids[:-1], tokenizer.encode("却说阿青行至山门").tolist()
+    batch = [Continuation(tokenizer, tokenizer.decode(row), params, row) for row in (cut, longer)]
+    alone = [Continuation(tokenizer, tokenizer.decode(cut), params, cut)]
+    together, single = (generate(model, tokenizer, rows, params, seed=3)[0] for rows in (batch, alone))
+    assert together.ids == single.ids and "\ufffd" not in together.new_text
+
+
 def test_generate_stops_before_the_next_chapter(tiny):
     tokenizer, model = tiny
     params = SamplingParams(max_new_tokens=3000, stop="chapter", top_p=1.0, temperature=2.0)

@@ -678,6 +678,14 @@ def test_a_downloaded_markdown_file_is_loaded_as_it_was(open_page):
     assert text_of(page) == "第一回 山门\n却说。\n- 便走。\n\n后记\n完。"
 
 
+def test_a_downloaded_markdown_file_without_headings_is_loaded_as_it_was(open_page):
+    page = open_page()
+    markdown = "# 稿\n\n却说孔明大喜。\n\n\\- 便走。\n\n\\1. 二。\n"
+    page.locator("#file").set_input_files({"name": "稿.md", "mimeType": "", "buffer": markdown.encode()})
+    expect(page.locator("#name")).to_have_value("稿")
+    assert text_of(page) == "却说孔明大喜。\n- 便走。\n1. 二。"
+
+
 @pytest.mark.parametrize(
     "kind, content", [("txt", "第一回 山门\n却说。\n"), ("md", "# 记\n\n## 第一回 山门\n\n却说。\n")]
 )

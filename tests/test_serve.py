@@ -232,6 +232,12 @@ def test_prefix_that_is_cut_is_named(server):
     assert len(chunks[0]["warnings"]) == 2 and not any("warnings" in chunk for chunk in chunks[1:])
 
 
+def test_warnings_of_all_prompts_are_named(server):
+    ids = server.worker.load("").tokenizer.encode("却说龘").tolist()
+    for prompts in ([ids[:-1], ids], [ids, ids[:-1]]):
+        assert len(server.post(prompt=prompts, max_tokens=3)["warnings"]) == 1
+
+
 # -- candidates --------------------------------------------------------------------------------------------------------
 
 

@@ -65,9 +65,13 @@ export function fromFile(text) {
 
 /** A Markdown file's text as a manuscript, where "## " marks chapters as in toMarkdown. */
 export function fromMarkdown(text) {
-  if (!/^## /m.test(text)) return fromFile(text);
   const lines = withoutIndents(text).split("\n").filter(line => line);
-  if (lines[0].startsWith("# ")) lines.shift();
+  const titled = lines.length > 0 && lines[0].startsWith("# ");
+  if (!lines.some(line => line.startsWith("## "))) {
+    const marked = lines.filter(line => line.startsWith("# "));
+    if (!titled || marked.length > 1 || HEADING.test(lines[0].slice(2))) return fromFile(text); // not from toMarkdown
+  }
+  if (titled) lines.shift();
   const plain = line => line.replace(/^\\(?=[#>*+-]|\d+\.)/, "");
   return lines.map(line => (line.startsWith("## ") ? `\n${line.slice(3)}` : plain(line))).join("\n").trimStart();
 }
