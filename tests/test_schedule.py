@@ -1,4 +1,6 @@
 import pytest
+import torch
+from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
 
 from training.schedule import Limits, Schedule
 from training.trainer_state import TrainerState
@@ -13,6 +15,21 @@ def rates(lr_decay: str, steps: int = 100) -> list[float]:
 def test_schedule_warms_up_then_decays_to_min_lr_at_the_end(lr_decay):
     scales = rates(lr_decay)
     assert scales[0] < 0.2 and max(scales) == max(scales[8:12]) and scales[-1] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    "lr_decay, reference", [("linear", get_linear_schedule_with_warmup), ("cosine", get_cosine_schedule_with_warmup)]
+)
+@pytest.mark.parametrize("warmup_iters, warmup_share", [(30, 0.0), (0, 0.3)])
+def test_schedule_is_that_of_transformers_after_the_warm_up(lr_decay, reference, warmup_iters, warmup_share):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    expected = reference(optimizer, num_warmup_steps=30, num_training_steps=100)
+    schedule = Schedule(warmup_iters, warmup_share, lr_decay, min_lr=0.0)
+    for step in range(100):
+        if step >= 30:
+            assert schedule.lr_scale(step, step / 100) == pytest.approx(expected.get_last_lr()[0])
+        optimizer.step()
+        expected.step()
 
 
 def test_schedule_warms_up_over_a_share_of_the_run():

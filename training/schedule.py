@@ -8,7 +8,7 @@ from training.trainer_state import TrainerState
 
 @dataclass(frozen=True)
 class Schedule:
-    """Linear warm-up over warmup_iters steps or a share of the run, then decay until the end of the run."""
+    """Linear warm-up to the highest rate, then decay until the end of the run, as in nanoGPT and transformers."""
 
     warmup_iters: int  # 0: warmup_share
     warmup_share: float  # from 0 to 1
@@ -17,15 +17,17 @@ class Schedule:
 
     def lr_scale(self, step: int, progress: float) -> float:
         """The learning rate of a step (from 0) as a fraction of the highest. progress: from 0 (start) to 1 (end)."""
-        decay = {
-            "linear": 1 - progress,
-            "cosine": 0.5 * (1 + math.cos(math.pi * progress)),
-            "constant": 1.0,
-        }[self.lr_decay]
+        warmup_share = self.warmup_share
+        warmup = max(progress, 0.001) / max(warmup_share, 0.001)  # the first step has a progress of 0
         if self.warmup_iters:
             warmup = (step + 1) / self.warmup_iters
-        else:
-            warmup = max(progress, 0.001) / max(self.warmup_share, 0.001)  # the first step has a progress of 0
+            warmup_share = self.warmup_iters * progress / max(step, 1)  # of the run, by its progress per step so far
+        decayed = max(0.0, progress - warmup_share) / max(1 - warmup_share, 1e-9)  # from 0 to 1
+        decay = {
+            "linear": 1 - decayed,
+            "cosine": 0.5 * (1 + math.cos(math.pi * decayed)),
+            "constant": 1.0,
+        }[self.lr_decay]
         return min(1.0, warmup) * (self.min_lr + (1 - self.min_lr) * decay)
 
 
