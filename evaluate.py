@@ -85,7 +85,8 @@ def main(s: Settings) -> None:
     if not samples:
         samples = [c.text for c in generate(model, corpus.tokenizer, ["[CLS]"] * s.num_samples, params, s.seed)]
     training = corpus.tokenizer.decode(corpus.train)
-    book = held_out_pieces(corpus, len(samples), max(200, *map(len, samples)))
+    pieces = held_out_pieces(corpus, len(samples), max(200, *map(len, samples)))
+    book = [piece[: max(1, len(sample))] for piece, sample in zip(pieces, samples)]
     result |= {"samples": text_statistics(samples, training), "held-out text": text_statistics(book, training)}
     print(json.dumps(result, ensure_ascii=False, indent=2) if s.json else table(result))
 

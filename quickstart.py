@@ -54,13 +54,15 @@ def main():
 
 
 def newer_texts(meta: Path) -> bool:
-    """Does the folder hold a text that meta.json does not list, or that is newer than it?"""
+    """Does the folder hold a text that meta.json does not list, or that came later?"""
     sources = json.loads(meta.read_text(encoding="utf-8"))["sources"]
     parts = {part for source in sources for part in source["path"].split("/")}
     known = parts | {part.partition(":")[0] for part in parts}  # a.zip:b.txt
     made_by_prepare = ("train.bin", "val.bin", "vocab.txt", "meta.json")
     texts = [p for p in meta.parent.iterdir() if p.name not in made_by_prepare and not p.name.startswith(".")]
-    return any(p.name not in known or p.stat().st_mtime > meta.stat().st_mtime for p in texts)
+    # ctime, too: a file that is copied or unpacked can keep an older date.
+    came = (max(path.stat().st_mtime, path.stat().st_ctime) for path in texts)
+    return any(path.name not in known for path in texts) or any(time > meta.stat().st_mtime for time in came)
 
 
 def install(requirements: str) -> None:

@@ -88,9 +88,12 @@ class Settings:
                 value = getattr(self, name)
                 if value != "auto" and not lowest <= value < limit:
                     raise UserError(f"--{name}={value}: {what} is needed")
-        for name in ("logit_scale", "residual_multiplier"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UserError(f"--{name}={getattr(self, name)}: a number above 0 is needed")
+        if not 0 < self.logit_scale < math.inf:
+            raise UserError(f"--logit_scale={self.logit_scale}: a number above 0 is needed")
+        if math.frexp(self.residual_multiplier)[0] != 0.5:  # so that dividing by it in a resume is exact
+            raise UserError(f"--residual_multiplier={self.residual_multiplier}: a power of two is needed, such as 0.25")
+        if not self.out_dir.strip():
+            raise UserError("--out_dir is empty: a folder is needed")
         if self.init_from == "resume":
             raise UserError("--init_from=resume is nanoGPT's; use --resume")
         if self.init_from.startswith("gpt2") and not os.path.exists(self.init_from):
@@ -203,11 +206,8 @@ class Trainer:
         self.log = RunLog(self.out_dir, first_step=self.state.step) if rank == 0 else NoLog()
         peak_flops = matmul_rate(self.device, self.dtype) * self.world_size
         self.print_summary(peak_flops)
-        if resume_from:
-            changed = trainer_state.changed_settings(saved["settings"], asdict(s))
-            self.log.info(f"resumed {resume_from.as_posix()} at step {self.state.step:,}{changed}")
-            if moved := trainer_state.changed_machine(saved.get("machine", {}), self.machine()):
-                self.log.info(f"  the machine has changed ({moved}): the run continues, but not to the bit as before")
+        if s.resume:
+            self.log_resume(resume_from, saved)
         self.compiled = s.compile and self.compile_works()
         self.parallel_model = self.wrap_model()
         self.seconds_before = self.state.seconds
@@ -439,6 +439,16 @@ class Trainer:
             self.scaler.load_state_dict(saved["scaler"])
         if self.rank < len(saved["random"]):  # an additional process keeps the random numbers of its seed
             trainer_state.set_random_state(saved["random"][self.rank])
+
+    def log_resume(self, resume_from: Path | None, saved: dict) -> None:
+        """Log the checkpoint, and what has changed since it was saved."""
+        if not resume_from:
+            self.log.info(f"no checkpoint in {self.out_dir} yet: starting at step 0")
+            return
+        changed = trainer_state.changed_settings(saved["settings"], asdict(self.s))
+        self.log.info(f"resumed {resume_from.as_posix()} at step {self.state.step:,}{changed}")
+        if moved := trainer_state.changed_machine(saved.get("machine", {}), self.machine()):
+            self.log.info(f"  the machine has changed ({moved}): the run continues, but not to the bit as before")
 
     def print_summary(self, peak_flops: float) -> None:
         """Print the text, the model and the machine, and the memory and time that the run is expected to take."""

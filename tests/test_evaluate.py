@@ -9,6 +9,7 @@ import torch
 from conftest import script
 
 import checkpoint
+import evaluate
 from configurator import UserError
 from dataset import Corpus
 from evaluate import (
@@ -120,6 +121,17 @@ def test_evaluate_compares_with_a_baseline(workplace, tmp_path):
 def test_held_out_pieces_are_as_many_and_as_long_as_asked(workplace):
     pieces = held_out_pieces(Corpus.open(workplace / "data/novel"), 2, 100)
     assert [len(piece) for piece in pieces] == [100, 100]
+
+
+def test_samples_are_compared_with_pieces_of_their_lengths(workplace, monkeypatch):
+    compared = []
+    monkeypatch.setattr(evaluate, "text_statistics", lambda texts, training: compared.append(texts) or {})
+    samples = "==== SAMPLE 1 ====\n甲乙丙\n==== SAMPLE 2 ====\n甲乙丙丁戊\n"
+    (workplace / "short.txt").write_text(samples, encoding="utf-8")
+    monkeypatch.chdir(workplace)
+    evaluate.main(evaluate.Settings(model="out/tiny", samples="short.txt", json=True))
+    samples, pieces = compared
+    assert len(samples) == 2 and all(len(piece) == len(sample) for piece, sample in zip(pieces, samples))
 
 
 def test_held_out_pieces_begin_with_a_paragraph_where_one_is_near():

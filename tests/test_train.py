@@ -505,6 +505,8 @@ def check_mistake(workplace, arguments, message) -> None:
         (["--block_size=100000"], "less than one window"),
         (["--n_embd=33"], "not a multiple"),
         (["--logit_scale=0"], "a number above 0 is needed"),
+        (["--residual_multiplier=0.1"], "a power of two is needed"),
+        (["--out_dir="], "a folder is needed"),
         (["--members=3"], "n_head=2 is not a multiple of --members=3"),
         (["--members=2", "--init_from=out/tiny"], "--members is for new models"),
         (["--out_dir=out/tiny", "--resume", "--members=2"], "was trained with --members=1. Continue"),

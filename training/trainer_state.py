@@ -1,7 +1,7 @@
 """
 Where a run stands, saved in each checkpoint (trainer_state.pt) so that --resume continues it exactly.
 
-    {"format": 4, **asdict(TrainerState), "optimizers", "scaler", "random", "corpus", "settings", "machine"}
+    {"format": FORMAT, **asdict(TrainerState), "optimizers", "scaler", "random", "corpus", "settings", "machine"}
 """
 
 import math
@@ -39,8 +39,6 @@ def find_resume(out_dir: Path, resume: bool) -> Path | None:
     found = checkpoint.checkpoints(out_dir)
     if found and not resume:
         raise UserError(f"{out_dir} holds a run already. Continue it: --resume. Start another: --out_dir=out/NAME")
-    if resume and not found:
-        print(f"no checkpoint in {out_dir} yet: starting at step 0")
     if found:
         checkpoint.find_checkpoint(out_dir)  # the next save reads every trainer.json: report damage now
     return found[-1] if found else None
