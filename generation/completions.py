@@ -84,7 +84,7 @@ class Fields:
     def number(self, name: str, default: float) -> float:
         value = self.get(name, default, (int, float), "a number")
         if not abs(value) < 1e30:  # also NaN
-            raise ApiError(400, f"{name} must be a number of usual size", name, "invalid_value")
+            raise ApiError(400, f"{name} must be a number below 1e30", name, "invalid_value")
         return float(value)
 
     def integer(self, name: str, default: int | None, lowest: int = -(2**63), highest: int = 2**63 - 1):

@@ -30,7 +30,7 @@ from text.tags import MarkupInText
         ("<body>甲</body></html><html><body>乙", "甲\n乙"),
         ("甲\0乙", "甲乙"),
         ("<p hidden>无<br>用</p>甲<b style='Display: none'>无<i>用</i></b>乙<p>丙<img hidden>丁", "甲乙\n丙丁"),
-        ("<h2 style='display:none'>第一章</h2><img><p>甲", "第一章\n甲"),
+        ("<body style='display:none'><h2 style='display:none'>第一章</h2><img><p>甲", "第一章\n甲"),
         ("<div>\n　　甲，\n乙\n　　丙\n</div>", "　　甲，乙\n　　丙"),
     ],
 )

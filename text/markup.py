@@ -89,7 +89,14 @@ class Extractor:
         if self.hidden or is_hidden(tag, attributes):
             self.page.hidden += not self.hidden
             self.hidden += 1
-            return
+        else:
+            self.show(tag, attributes)
+        for name in ("id", "name"):
+            if name in attributes:
+                self.page.anchors.setdefault(attributes[name], len(self.page.lines))
+
+    def show(self, tag: str, attributes: dict) -> None:
+        """Begin an element that is not hidden."""
         if tag == "br" and self.title:
             self.line.append(" ")  # a heading in two lines is one
         elif tag in BLOCKS:
@@ -112,9 +119,6 @@ class Extractor:
         self.page.links += tag == "a" and "href" in attributes
         if tag in SKIPPED and self.skipping not in RAW:
             self.skipping = tag
-        for name in ("id", "name"):
-            if name in attributes:
-                self.page.anchors.setdefault(attributes[name], len(self.page.lines))
 
     def end(self, tag: str) -> None:
         tag = tag.rpartition(":")[2]
@@ -158,9 +162,9 @@ class Extractor:
 
 
 def is_hidden(tag: str, attributes: dict) -> bool:
-    """Does a browser not show this element? (A hidden heading is read: a picture stands in its place.)"""
+    """Does a browser not show this element? Headings are read: a picture may stand for one. So is a whole page."""
     style = attributes.get("style", "").lower().replace(" ", "")
-    return ("hidden" in attributes or "display:none" in style) and tag not in TITLES
+    return ("hidden" in attributes or "display:none" in style) and tag not in (*TITLES, "html", "body")
 
 
 def join_source_lines(text: str) -> str:
