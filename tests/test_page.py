@@ -680,10 +680,17 @@ def test_a_downloaded_markdown_file_is_loaded_as_it_was(open_page):
 
 def test_a_downloaded_markdown_file_without_headings_is_loaded_as_it_was(open_page):
     page = open_page()
-    markdown = "# 稿\n\n却说孔明大喜。\n\n\\- 便走。\n\n\\1. 二。\n"
-    page.locator("#file").set_input_files({"name": "稿.md", "mimeType": "", "buffer": markdown.encode()})
-    expect(page.locator("#name")).to_have_value("稿")
-    assert text_of(page) == "却说孔明大喜。\n- 便走。\n1. 二。"
+    text = "却说孔明大喜。\n- 便走。\n1. 二。\n\n话说张飞大怒。"  # two chapters
+    paste(page, text)
+    page.fill("#name", "稿")
+    page.click("#open-manuscripts")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download .md").click()
+    markdown = Path(download.value.path()).read_bytes()
+    assert markdown.decode() == "# 稿\n\n却说孔明大喜。\n\n\\- 便走。\n\n\\1. 二。\n\n* * *\n\n话说张飞大怒。\n"
+    page.locator("#file").set_input_files({"name": "另.md", "mimeType": "", "buffer": markdown})
+    expect(page.locator("#name")).to_have_value("另")
+    assert text_of(page) == text
 
 
 @pytest.mark.parametrize(

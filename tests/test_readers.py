@@ -387,6 +387,13 @@ def test_find_sources_names_what_it_cannot_use(tmp_path, name, content, words):
     assert len(str(error.value).splitlines()) == 1
 
 
+def test_unpacked_epub_is_refused(tmp_path):
+    (tmp_path / "书.epub/META-INF").mkdir(parents=True)
+    (tmp_path / "书.epub/META-INF/container.xml").write_text("<container/>")
+    with pytest.raises(UserError, match="is an unpacked EPUB; pack"):
+        find_sources([str(tmp_path / "书.epub")])
+
+
 def test_folder_without_texts_is_refused_with_what_it_holds(tmp_path):
     (tmp_path / "a.mobi").write_bytes(b"x")
     with pytest.raises(UserError, match="only 1 .mobi"):

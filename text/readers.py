@@ -105,6 +105,8 @@ class Finder:
     def named(self, name: str) -> list[Source]:
         """The sources that a name on the command line stands for."""
         path = Path(name)
+        if (path / "META-INF" / "container.xml").is_file():
+            raise UserError(f"{path} is an unpacked EPUB; pack what is in it into a .zip, and give that")
         if os.path.isdir(path):
             sources = self.several(files_in(path, self.skipped))
         elif is_own(path):  # the shell may have named it for a glob

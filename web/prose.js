@@ -1,6 +1,7 @@
 // What a text is to the page and to the model: paragraphs, headings, chapters, files.
 
 const HEADING = /^\s*(第\s*[0-9０-９零〇一二三四五六七八九十百千两]+\s*[章回节卷集部篇]|[序楔][章子言]|引子|尾声|chapter\s)/i;
+const BREAK = "* * *"; // Markdown's thematic break
 const SENTENCE_END = /[。！？…”’」』!?.,，；;：:]$/;
 const INDENT = /^[ \t\u3000\u00a0]+/;
 
@@ -72,7 +73,7 @@ export function fromMarkdown(text) {
     if (!titled || marked.length > 1 || HEADING.test(lines[0].slice(2))) return fromFile(text); // not from toMarkdown
   }
   if (titled) lines.shift();
-  const plain = line => line.replace(/^\\(?=[#>*+-]|\d+\.)/, "");
+  const plain = line => (line === BREAK ? "" : line.replace(/^\\(?=[#>*+-]|\d+\.)/, ""));
   return lines.map(line => (line.startsWith("## ") ? `\n${line.slice(3)}` : plain(line))).join("\n").trimStart();
 }
 
@@ -89,10 +90,11 @@ export function decode(bytes) {
   }
 }
 
-/** Markdown: chapter headings marked, an empty line between paragraphs. */
+/** Markdown: chapter headings marked, a break before a chapter without one, an empty line between paragraphs. */
 export function toMarkdown(text) {
   const lines = text.split("\n");
   const marked = lines.map((line, i) => {
+    if (!line) return i + 1 < lines.length && !isHeading(lines[i + 1]) ? BREAK : "";
     const heading = isHeading(line) && (i === 0 || !lines[i - 1]);
     return heading ? `## ${line}` : line.replace(/^([#>*+-]|\d+\.)/, "\\$1");
   });
