@@ -18,6 +18,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 VENV = HERE / ".venv"
+LONG_TEXT = 1_000_000  # characters: GPT-2 small memorizes a shorter text, and an ensemble is better (docs/recipe.md)
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
@@ -46,11 +47,15 @@ def main():
         say("data/novel is prepared already. (python prepare.py prepares it again.)")
     else:
         run("prepare.py")
-    name = "novel" if cuda else "laptop"
-    memory = ["--batch_size=auto"] if cuda else []
+    name = "laptop" if not cuda else "novel" if characters(meta) >= LONG_TEXT else "desktop"
+    memory = ["--batch_size=auto"] if name == "novel" else []
     run("train.py", f"config/{name}.py", *memory, "--resume")  # starts, resumes, or finds the run finished
     run("sample.py", f"--model=out/{name}")
     say(f"To write with it in the browser: {PYTHON.relative_to(HERE)} serve.py --model=out/{name}")
+
+
+def characters(meta: Path) -> int:
+    return json.loads(meta.read_text(encoding="utf-8"))["train_characters"]
 
 
 def newer_texts(meta: Path) -> bool:
