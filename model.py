@@ -339,10 +339,11 @@ class GPT(nn.Module):
                 logits = logits + constraint[0].index_select(0, state)
             logits = filter_logits(logits, ids[:, :t], temperature, top_k, top_p, min_p, repetition_penalty)
             token = logits.argmax(-1) if temperature == 0 else sample_token(logits, uniform[:, t])
-            in_prompt = ids[:, t] >= 0  # rows whose prompt is longer
-            token = torch.where(in_prompt, ids[:, t], token)
             if constraint is not None:
-                state = constraint[1][state, token].long().masked_fill(in_prompt, 0)
+                state = constraint[1][state, token].long()
+            if t < T:
+                in_prompt = ids[:, t] >= 0  # rows whose prompt is longer
+                token, state = torch.where(in_prompt, ids[:, t], token), state.masked_fill(in_prompt, 0)
             ids[:, t] = token
             yield token
             start = slide_window(cache, t, self.config.block_size, keep)
