@@ -66,8 +66,8 @@ def newer_texts(meta: Path) -> bool:
     made_by_prepare = ("train.bin", "val.bin", "vocab.txt", "meta.json")
     texts = [p for p in meta.parent.iterdir() if p.name not in made_by_prepare and not p.name.startswith(".")]
     # ctime, too: a file that is copied or unpacked can keep an older date.
-    came = (max(path.stat().st_mtime, path.stat().st_ctime) for path in texts)
-    return any(path.name not in known for path in texts) or any(time > meta.stat().st_mtime for time in came)
+    came = max((max(p.stat().st_mtime, p.stat().st_ctime) for p in texts), default=0)
+    return came > meta.stat().st_mtime or any(p.name not in known for p in texts)
 
 
 def install(requirements: str) -> None:
